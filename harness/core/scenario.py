@@ -1,0 +1,299 @@
+"""What a scenario file says, as data, and its validation: all problems at once, each with its path.
+
+Pure: reads no file, knows no target. `harness.run.scenario_file` reads TOML and applies `--set`;
+handles, fault kinds and metrics are checked where they are known (`harness.run.validate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from harness.core.errors import UsageError, nearest
+from harness.core.units import parse_duration_s, parse_rate_per_s
+
+
+class Population(msgspec.Struct, kw_only=True, frozen=True):
+    """Who there is. Users are numbered 0 .. users-1; celebrities come first (0, 1, ...)."""
+
+    users: int = 1000
+    graph: str = "power-law"
+    """ "power-law" or "edges:PATH" """
+    mean_follows: int = 50
+    celebrities: tuple[int, ...] = ()
+    """follower count of each celebrity"""
+    hot_ratio: float = 0.3
+    """share of follow edges with an interaction in the last 30 days"""
+    listeners: int = 0
+    """users with an open stream, spread evenly over the target's regions"""
+    history: int = 0
+    """mean number of entries in each timeline before the run"""
+    panel: int = 0
+    """active sessions: 80 % of reads and a share of posts, pages of 5 and 50, walks"""
+    fetch_ratio: float = 0.0
+    """an event is followed by a jittered fetch this often"""
+    joined: str = "all"
+    """ "all" users have signed up before the run, or "none" """
+    reconnect_jitter_s: float = 2.0
+    """a listener whose stream ended waits a uniform time up to this before it reconnects"""
+
+
+class Load(msgspec.Struct, kw_only=True, frozen=True):
+    """Open-loop arrival rates, per second, over all regions together."""
+
+    posts_per_s: float = 0.0
+    reads_per_s: float = 0.0
+    celebrity_posts_per_s: float = 0.0
+    signups_per_s: float = 0.0
+    signup_curve: bool = False
+    """the real sign-up curve, compressed so that every user joins within the phases"""
+
+
+class FaultSpec(msgspec.Struct, kw_only=True, frozen=True):
+    """One fault on the timeline of its phase. `params` are the fault kind's own (still unparsed) values."""
+
+    kind: str
+    handle: str
+    hold_s: float
+    at_s: float = 0.0
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Phase(msgspec.Struct, kw_only=True, frozen=True):
+    """A stretch of the run. Phases follow each other on a fixed timeline."""
+
+    name: str
+    duration_s: float
+    faults: tuple[FaultSpec, ...] = ()
+
+
+class Scenario(msgspec.Struct, kw_only=True, frozen=True):
+    """A resolved scenario."""
+
+    name: str
+    about: str
+    phases: tuple[Phase, ...]
+    tags: tuple[str, ...] = ()
+    seed: int = 42
+    target: str = "reference"
+    warmup_s: float = 5.0
+    population: Population = Population()
+    load: Load = Load()
+    expect: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """metric selector -> threshold expressions; "invariants" -> ("all",) or names; "recovery" -> ("<= 10s",)"""
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the phases together, warm-up not included."""
+        return sum(p.duration_s for p in self.phases)
+
+
+Parser = Callable[[Any], Any]
+
+
+def _whole(minimum: int) -> Parser:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError(f"must be a whole number >= {minimum}, got {value!r}")
+        return value
+
+    return parse
+
+
+def _ratio(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"must be a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be a non-empty text, got {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}")
+        return str(value)
+
+    return parse
+
+
+def _graph(value: Any) -> str:
+    if value == "power-law" or (isinstance(value, str) and len(value) > 6 and value.startswith("edges:")):
+        return str(value)
+    raise ValueError(f'must be "power-law" or "edges:PATH", got {value!r}')
+
+
+def _list_of(item: Parser) -> Parser:
+    def parse(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, got {value!r}")
+        return tuple(item(v) for v in value)
+
+    return parse
+
+
+def _positive_duration(value: Any) -> float:
+    seconds = parse_duration_s(value)
+    if seconds <= 0:
+        raise ValueError(f"must be longer than 0, got {value!r}")
+    return seconds
+
+
+def _expressions(value: Any) -> tuple[str, ...]:
+    return (_text(value),) if isinstance(value, str) else _list_of(_text)(value)
+
+
+# key in the file -> (field of the struct, parser)
+_POPULATION: dict[str, tuple[str, Parser]] = {
+    "users": ("users", _whole(2)),
+    "graph": ("graph", _graph),
+    "mean_follows": ("mean_follows", _whole(1)),
+    "celebrities": ("celebrities", _list_of(_whole(1))),
+    "hot_ratio": ("hot_ratio", _ratio),
+    "listeners": ("listeners", _whole(0)),
+    "history": ("history", _whole(0)),
+    "panel": ("panel", _whole(0)),
+    "fetch_ratio": ("fetch_ratio", _ratio),
+    "joined": ("joined", _one_of("all", "none")),
+    "reconnect_jitter": ("reconnect_jitter_s", parse_duration_s),
+}
+_LOAD: dict[str, tuple[str, Parser]] = {
+    "posts": ("posts_per_s", parse_rate_per_s),
+    "reads": ("reads_per_s", parse_rate_per_s),
+    "celebrity_posts": ("celebrity_posts_per_s", parse_rate_per_s),
+    "signups": ("signups_per_s", parse_rate_per_s),
+    "signup_curve": ("signup_curve", _flag),
+}
+_PHASE: dict[str, tuple[str, Parser]] = {
+    "name": ("name", _text),
+    "duration": ("duration_s", _positive_duration),
+}
+_TOP: dict[str, tuple[str, Parser]] = {
+    "name": ("name", _text),
+    "about": ("about", _text),
+    "tags": ("tags", _list_of(_text)),
+    "seed": ("seed", _whole(0)),
+    "target": ("target", _text),
+    "warmup": ("warmup_s", parse_duration_s),
+}
+_SECTIONS = ("population", "load", "phase", "expect")
+
+
+class _Reader:
+    """Collects problems while tables are read."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def table(
+        self, path: str, raw: Any, keys: Mapping[str, tuple[str, Parser]], also: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Parsed fields of one table; unknown keys and bad values become problems."""
+        if not isinstance(raw, Mapping):
+            self.problems.append(f"{path or 'scenario'}: must be a table, got {raw!r}")
+            return {}
+        fields: dict[str, Any] = {}
+        for key, value in raw.items():
+            where = f"{path}.{key}" if path else key
+            if key in also:
+                continue
+            if key not in keys:
+                self.problems.append(f"{where}: unknown key{nearest(key, [*keys, *also])}")
+                continue
+            field, parse = keys[key]
+            try:
+                fields[field] = parse(value)
+            except (ValueError, TypeError) as error:
+                self.problems.append(f"{where}: {error}")
+        return fields
+
+    def fault(self, path: str, raw: Any) -> FaultSpec | None:
+        """One fault; keys that are not ours are parameters of its kind."""
+        if not isinstance(raw, Mapping):
+            self.problems.append(f"{path}: must be a table, got {raw!r}")
+            return None
+        own: dict[str, tuple[str, Parser]] = {
+            "kind": ("kind", _text),
+            "handle": ("handle", _text),
+            "hold": ("hold_s", _positive_duration),
+            "at": ("at_s", parse_duration_s),
+        }
+        params = {k: v for k, v in raw.items() if k not in own}
+        fields = self.table(path, {k: v for k, v in raw.items() if k in own}, own)
+        for key in ("kind", "handle", "hold"):
+            if key not in raw:
+                self.problems.append(f"{path}.{key}: is required")
+        if {"kind", "handle", "hold_s"} - fields.keys():
+            return None
+        return FaultSpec(**fields, params=params)
+
+    def phase(self, path: str, raw: Any) -> Phase | None:
+        """One phase with its faults."""
+        fields = self.table(path, raw, _PHASE, also=("faults",))
+        specs = raw.get("faults", []) if isinstance(raw, Mapping) else []
+        faults = [self.fault(f"{path}.faults[{i}]", f) for i, f in enumerate(specs)]
+        for key in ("name", "duration"):
+            if isinstance(raw, Mapping) and key not in raw:
+                self.problems.append(f"{path}.{key}: is required")
+        if {"name", "duration_s"} - fields.keys():
+            return None
+        return Phase(**fields, faults=tuple(f for f in faults if f is not None))
+
+
+def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
+    """The scenario in a parsed TOML document. Raises UsageError with every problem found."""
+    reader = _Reader()
+    top = reader.table("", raw, _TOP, also=_SECTIONS)
+    for key in ("name", "about"):
+        if key not in raw:
+            reader.problems.append(f"{key}: is required")
+    population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
+    load = Load(**reader.table("load", raw.get("load", {}), _LOAD))
+    phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(raw.get("phase", []))]
+    if not phases:
+        reader.problems.append("phase: at least one [[phase]] is required")
+    expect = reader.table("expect", raw.get("expect", {}), {k: (k, _expressions) for k in raw.get("expect", {})})
+    reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
+    if reader.problems:
+        raise UsageError(reader.problems)
+    return Scenario(
+        **top, population=population, load=load, expect=expect, phases=tuple(p for p in phases if p is not None)
+    )
+
+
+def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> list[str]:
+    """Problems that involve more than one key."""
+    problems = []
+    for key in ("listeners", "panel"):
+        if getattr(population, key) > population.users:
+            problems.append(f"population.{key}: must be <= population.users ({population.users})")
+    for i, count in enumerate(population.celebrities):
+        if count >= population.users:
+            problems.append(
+                f"population.celebrities[{i}]: must be < population.users ({population.users}), got {count}"
+            )
+    if load.celebrity_posts_per_s and not population.celebrities:
+        problems.append("load.celebrity_posts: needs population.celebrities")
+    if load.signup_curve and population.joined == "all":
+        problems.append('load.signup_curve: needs population.joined = "none"')
+    names = [p.name for p in phases]
+    problems += [f"phase: name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    for i, phase in enumerate(phases):
+        for j, fault in enumerate(phase.faults):
+            if fault.at_s + fault.hold_s > phase.duration_s:
+                problems.append(
+                    f"phase[{i}].faults[{j}].hold: at + hold must end within the phase ({phase.duration_s:g}s)"
+                )
+    return problems

@@ -1,0 +1,99 @@
+"""Names inside a run directory, in one place. Creates folders; reads and writes nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One execution, one directory."""
+
+    path: Path
+
+    @property
+    def scenario(self) -> Path:
+        """Resolved scenario, JSON of `harness.core.scenario.Scenario` (scenario.toml is the readable copy)."""
+        return self.path / "scenario.json"
+
+    @property
+    def scenario_toml(self) -> Path:
+        """The scenario as it was run, TOML."""
+        return self.path / "scenario.toml"
+
+    @property
+    def profile(self) -> Path:
+        """The target profile as resolved for this run (without secrets), JSON."""
+        return self.path / "target.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, git head, machine, seed, command line, JSON."""
+        return self.path / "manifest.json"
+
+    @property
+    def phases(self) -> Path:
+        """JSON list of {"name", "start_ns", "end_ns", "faults": [ids]}, monotonic times; the first is "warmup"."""
+        return self.path / "phases.json"
+
+    @property
+    def faults(self) -> Path:
+        """One JSON line a fault with its actual times (`chaos.schedule`)."""
+        return self.path / "faults.jsonl"
+
+    @property
+    def generator(self) -> Path:
+        """One JSON line a load process: late and dropped arrivals, loop lag, exit (see `harness.load`)."""
+        return self.path / "generator.jsonl"
+
+    @property
+    def history(self) -> Path:
+        """Folder of history segments (`*.jsonl`) and, once judged, `ops.parquet`."""
+        return self.path / "history"
+
+    @property
+    def histograms(self) -> Path:
+        """Folder of HdrHistogram logs, one a load process, and `merged.json`."""
+        return self.path / "histograms"
+
+    @property
+    def population(self) -> Path:
+        """Folder with the population hand-over files (docs/contract.md)."""
+        return self.path / "population"
+
+    @property
+    def verdict(self) -> Path:
+        """verdict.json."""
+        return self.path / "verdict.json"
+
+    @property
+    def series(self) -> Path:
+        """Per-second series for the report, JSON (written by the judge)."""
+        return self.path / "series.json"
+
+    @property
+    def report(self) -> Path:
+        """report.html."""
+        return self.path / "report.html"
+
+    @property
+    def junit(self) -> Path:
+        """junit.xml."""
+        return self.path / "junit.xml"
+
+    @property
+    def summary(self) -> Path:
+        """summary.md."""
+        return self.path / "summary.md"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of process logs."""
+        return self.path / "logs"
+
+    def create(self) -> RunDirectory:
+        """Make the directory and its folders. Returns self."""
+        for folder in (self.path, self.history, self.histograms, self.population, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self

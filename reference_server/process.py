@@ -1,0 +1,85 @@
+"""How every Python process of the stack lives: settings, logging, uvloop, readiness, a clean end.
+
+`run(main)` reads `--settings FILE --region NAME --name NAME` and awaits `main(context)` under uvloop. SIGTERM and SIGINT
+set `context.stopping`; main returns, and that ends the process. If the parent dies, the kernel ends us at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import uvloop
+from prometheus_client import REGISTRY, generate_latest
+
+from reference_server.settings import Region, Settings, read_settings
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a process knows about itself."""
+
+    settings: Settings
+    region: Region
+    name: str
+    """name of the part: "graph", "fanout-0", "fep-0", ..."""
+    stopping: asyncio.Event
+
+    @property
+    def secret(self) -> bytes:
+        """The signing secret."""
+        return bytes.fromhex(self.settings.secret)
+
+    def socket(self, name: str) -> str:
+        """Unix socket of a part of this region."""
+        return self.settings.socket(self.region.name, name)
+
+
+def die_with_parent(sig: int = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent ends (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, sig, 0, 0, 0)
+
+
+def configure_logging(name: str) -> None:
+    """One line an event on standard error (the supervisor keeps a file a process)."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
+    )
+
+
+async def metrics() -> bytes:
+    """RPC handler "metrics" of every part: its Prometheus text. The api joins them at /metrics."""
+    return generate_latest(REGISTRY)
+
+
+def run(main: Callable[[Context], Awaitable[None]]) -> None:
+    """Run one part of the stack until it is told to stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    parent = os.getppid()
+    die_with_parent()
+    if os.getppid() != parent:
+        sys.exit(0)
+    settings = read_settings(arguments.settings)
+    configure_logging(f"{arguments.region}.{arguments.name}")
+
+    async def start() -> None:
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, stopping.set)
+        await main(Context(settings, settings.region(arguments.region), arguments.name, stopping))
+
+    uvloop.run(start())

@@ -1,0 +1,1 @@
+"""Timelines: entries, lanes, write-ahead log, index, cached lists, and how the api reads them."""

@@ -1,0 +1,42 @@
+"""The timeline entry (37 bytes) and the cached slot (arrival number + entry, 45 bytes), big-endian.
+
+    slot:  seq u64 | post id 16 bytes | timestamp µs u64 | author i64 | score f32 | status u8
+Big-endian, so that slots sort by arrival as plain bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+import numpy as np
+
+ENTRY = struct.Struct(">16sQqfB")
+ENTRY_BYTES = ENTRY.size
+SLOT_BYTES = 8 + ENTRY_BYTES
+SLOT_DTYPE = np.dtype(
+    [("seq", ">u8"), ("id", "V16"), ("ts_us", ">u8"), ("author", ">i8"), ("score", ">f4"), ("status", "u1")]
+)
+"""numpy view of an array of slots; itemsize is SLOT_BYTES"""
+
+
+class Status(IntEnum):
+    """Whether an entry may be shown."""
+
+    VISIBLE = 0
+    HIDDEN_BY_AUTHOR = 1
+    MODERATED = 2
+    DELETED = 3
+
+
+def pack_entry(post_id: bytes, ts_us: int, author: int, score: float = 0.0, status: Status = Status.VISIBLE) -> bytes:
+    """The 37 bytes of an entry."""
+    return ENTRY.pack(post_id, ts_us, author, score, status)
+
+
+EPOCH_SHIFT = 48
+
+
+def make_seq(epoch: int, record: int) -> int:
+    """Arrival number: epoch (16 bits) << 48 | record number in the lane's log."""
+    return epoch << EPOCH_SHIFT | record
