@@ -1,6 +1,6 @@
 """How every Python process of the stack lives: settings, logging, uvloop, readiness, a clean end.
 
-`run(main)` reads `--settings FILE --region NAME --name NAME` and awaits `main(context)` under uvloop. SIGTERM and SIGINT
+`run(main)` reads `--settings FILE --region NAME --name NAME` and awaits `main(context)` under uvloop. SIGTERM, SIGINT
 set `context.stopping`; main returns, and that ends the process. If the parent dies, the kernel ends us at once.
 """
 

@@ -1,0 +1,1 @@
+"""Turns a run's history into a verdict."""

@@ -1,0 +1,1 @@
+"""Drives load: arrivals, population, Locust users, the stream engine."""

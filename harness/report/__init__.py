@@ -1,0 +1,1 @@
+"""Shows a verdict: terminal, HTML, JUnit, Markdown."""
