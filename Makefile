@@ -1,0 +1,31 @@
+# demo: the main job with its set-up · test: all tests · check: static rules · bench: speed claims as ratios
+.PHONY: demo test check bench setup setup-tests lock clean
+
+setup:
+	@.ci/setup
+
+setup-tests:
+	@.ci/setup tests
+
+demo: setup
+	@.venv/bin/feedstorm run celebrity-cache-kill
+
+test: setup-tests
+	@.venv/bin/pytest
+
+check: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: setup
+	@.venv/bin/python -m benchmarks
+
+# Pins names, versions and hashes; no download addresses.
+lock:
+	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url --no-annotate --quiet -o requirements.lock
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,95 @@
+"""What is missing on this machine, what that costs, and the exact command that fixes it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+VERSION_TIMEOUT_S = 5.0
+WANTED_DESCRIPTORS = 20_000
+TOOLS = Path(__file__).resolve().parents[2] / ".tools" / "bin"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing this machine should have. `needed_for` says what does not work without it."""
+
+    name: str
+    found: bool
+    detail: str
+    needed_for: str
+    required: bool
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """All findings, required ones first."""
+    apt = "apt-get install -y" if os.geteuid() == 0 else "sudo apt-get install -y"
+    return [
+        _program("memcached", "the reference stack", f"{apt} memcached", ["memcached", "-V"]),
+        _program("redis-server", "the reference stack", f"{apt} redis-server", ["redis-server", "--version"]),
+        _program(
+            "toxiproxy-server",
+            "WAN delay between regions; faults latency and partition",
+            "go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0  (or: make setup)",
+            ["toxiproxy-server", "--version"],
+            required=False,
+        ),
+        _program("haproxy", "the edge proxy (not used yet)", f"{apt} haproxy", ["haproxy", "-v"], required=False),
+        _docker(apt),
+        _descriptors(),
+    ]
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program on PATH, in /usr/sbin, or built into the checkout's tools folder."""
+    return shutil.which(name) or shutil.which(name, path=f"/usr/sbin:{TOOLS}")
+
+
+def _program(name: str, needed_for: str, fix: str, version: list[str], required: bool = True) -> Finding:
+    path = find_program(name)
+    detail = _first_line([path, *version[1:]]) if path else "not found"
+    return Finding(name=name, found=path is not None, detail=detail, needed_for=needed_for, required=required, fix=fix)
+
+
+def _docker(apt: str) -> Finding:
+    answer = _output(["docker", "version", "--format", "{{.Server.Version}}"]) if shutil.which("docker") else None
+    if shutil.which("docker") is None:
+        detail, fix = "not found", f"{apt} docker.io"
+    elif not answer:
+        detail, fix = "the client is there, no engine answers", f"{apt} docker.io && dockerd &"
+    else:
+        detail, fix = f"engine {answer}", ""
+    return Finding(
+        name="docker", found=bool(answer), detail=detail, needed_for="container faults (not used yet)", required=False, fix=fix
+    )
+
+
+def _descriptors() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Finding(
+        name="open files",
+        found=soft >= WANTED_DESCRIPTORS,
+        detail=f"limit {soft:,} (hard {hard:,})",
+        needed_for=f"{WANTED_DESCRIPTORS:,} streams a process; fewer streams fit otherwise",
+        required=False,
+        fix=f"ulimit -n {WANTED_DESCRIPTORS}",
+    )
+
+
+def _first_line(command: list[str]) -> str:
+    return _output(command) or "found"
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
+
+

@@ -1,0 +1,98 @@
+"""Finds and reads a scenario file, applies `--set` overrides, and gives back a validated `Scenario`.
+
+A scenario is named (`celebrity-cache-kill`: a file of the scenarios folder) or given as a path.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import scenarios as scenarios_package
+from harness.core.errors import UsageError, nearest
+from harness.core.scenario import Scenario, parse_scenario
+
+SCENARIOS = Path(scenarios_package.__file__).parent
+
+
+def scenario_paths() -> dict[str, Path]:
+    """Name -> file of every scenario that ships with feedstorm."""
+    return {path.stem: path for path in sorted(SCENARIOS.glob("*.toml"))}
+
+
+def find_scenario(name_or_path: str) -> Path:
+    """The file a user means. Raises UsageError naming the nearest scenario."""
+    known = scenario_paths()
+    if name_or_path in known:
+        return known[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    if path.suffix == ".toml" or "/" in name_or_path:
+        raise UsageError(f"scenario {name_or_path}: no such file")
+    raise UsageError(f"scenario {name_or_path!r}: unknown{nearest(name_or_path, known)}")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The raw TOML of a scenario file. Raises UsageError on a syntax error, with its place."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path.name}: not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path.name}: not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
+def override(document: dict[str, Any], assignments: Sequence[str]) -> None:
+    """Apply `key.path=value` assignments in place; a value is TOML, or else plain text (80/s).
+
+    `phase.NAME.key` reaches into the phase of that name. Raises UsageError for every assignment that cannot be applied.
+    """
+    problems = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            problems.append(f"--set {assignment}: must look like load.posts=80/s")
+            continue
+        try:
+            _assign(document, keys, _value(text.strip()))
+        except KeyError as error:
+            problems.append(f"--set {path}: {error.args[0]}")
+    if problems:
+        raise UsageError(problems)
+
+
+def load_scenario(name_or_path: str, assignments: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """The scenario, with overrides applied. Raises UsageError with every problem found."""
+    document = read_document(find_scenario(name_or_path))
+    override(document, assignments)
+    if seed is not None:
+        document["seed"] = seed
+    return parse_scenario(document)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(node: Any, keys: list[str], value: Any) -> None:
+    """Set a nested key. Raises KeyError with a sentence."""
+    for i, key in enumerate(keys[:-1]):
+        if isinstance(node, dict) and isinstance(node.get(key), list):
+            named = {item.get("name"): item for item in node[key] if isinstance(item, dict)}
+            if i + 2 >= len(keys) or keys[i + 1] not in named:
+                raise KeyError(f"name the {key}: {key}.NAME.key{nearest(keys[i + 1], [str(n) for n in named])}")
+            _assign(named[keys[i + 1]], keys[i + 2 :], value)
+            return
+        node = node.setdefault(key, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise KeyError(f"{key} is not a table")
+    node[keys[-1]] = value
