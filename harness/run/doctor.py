@@ -65,7 +65,12 @@ def _docker(apt: str) -> Finding:
     else:
         detail, fix = f"engine {answer}", ""
     return Finding(
-        name="docker", found=bool(answer), detail=detail, needed_for="container faults (not used yet)", required=False, fix=fix
+        name="docker",
+        found=bool(answer),
+        detail=detail,
+        needed_for="container faults (not used yet)",
+        required=False,
+        fix=fix,
     )
 
 
@@ -91,5 +96,3 @@ def _output(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
-
-

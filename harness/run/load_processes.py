@@ -39,7 +39,7 @@ class LoadProcess:
 
     @property
     def state(self) -> str:
-        """"starting", "ready", "running", "done" or, when it ended before it was done, "lost"."""
+        """ "starting", "ready", "running", "done" or, when it ended before it was done, "lost"."""
         state = str(self.status.get("state", "starting"))
         if state != "done" and self.process.returncode is not None:
             return "lost"
@@ -116,7 +116,9 @@ async def load_processes(run: RunDirectory, plan: Path, listeners: int) -> Async
     """Start the processes of a plan and wait until they are ready; gone when the block ends."""
     engines = -(-listeners // STREAMS_PER_ENGINE)
     async with AsyncExitStack() as undo:
-        members = [await _spawn(undo, run, "locust", "harness.load.locust_process", "locust-0", [str(plan), "locust-0"])]
+        members = [
+            await _spawn(undo, run, "locust", "harness.load.locust_process", "locust-0", [str(plan), "locust-0"])
+        ]
         for index in range(engines):
             name = f"streams-{index}"
             arguments = [str(plan), name, str(index), str(engines)]

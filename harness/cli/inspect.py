@@ -1,0 +1,117 @@
+"""Commands that look: scenarios, doctor, and old runs (check, report, query)."""
+
+from __future__ import annotations
+
+import click
+import duckdb
+from rich.table import Table
+
+from harness.cli.output import find_run, json_option, messages, print_json, results
+from harness.core.errors import ExitCode, UsageError
+from harness.core.verdict import Outcome
+from harness.record.run_directory import RunDirectory
+from harness.report import write_reports
+from harness.report.terminal import print_verdict
+from harness.run.doctor import examine
+from harness.run.judging import judge_and_store
+from harness.run.scenario_file import load_scenario, scenario_paths
+
+EXIT_OF = {
+    Outcome.PASS: ExitCode.PASS,
+    Outcome.FAIL: ExitCode.FAIL,
+    Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+}
+
+
+@click.command()
+@json_option
+def scenarios(as_json: bool) -> None:
+    """List the scenarios that ship with feedstorm. Example: feedstorm scenarios"""
+    loaded = [load_scenario(name) for name in scenario_paths()]
+    if as_json:
+        print_json([{"name": s.name, "about": s.about, "tags": s.tags, "duration_s": s.duration_s} for s in loaded])
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("scenario", "length", "tags", "about"):
+        table.add_column(column)
+    for s in loaded:
+        table.add_row(s.name, f"{s.duration_s:.0f} s", " ".join(s.tags), s.about)
+    results().print(table)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Tell what is missing on this machine and the command that fixes it. Example: feedstorm doctor
+
+    Ends with exit code 4 when something required is missing.
+    """
+    findings = examine()
+    if as_json:
+        print_json(findings)
+    else:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "part", "found", "needed for", "fix"):
+            table.add_column(column)
+        for f in findings:
+            mark = "[green]ok[/]" if f.found else "[red]missing[/]" if f.required else "[yellow]lacks[/]"
+            table.add_row(mark, f.name, f.detail, f.needed_for, "" if f.found else f.fix)
+        results().print(table)
+    if any(f.required and not f.found for f in findings):
+        raise click.exceptions.Exit(ExitCode.ENVIRONMENT)
+
+
+@click.command()
+@click.argument("run")
+@json_option
+def check(run: str, as_json: bool) -> None:
+    """Judge a recorded run again. Example: feedstorm check latest"""
+    directory = RunDirectory(find_run(run))
+    verdict = judge_and_store(directory)
+    if as_json:
+        print_json(verdict)
+    else:
+        print_verdict(verdict, messages())
+    raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
+
+
+@click.command()
+@click.argument("run")
+def report(run: str) -> None:
+    """Write a run's report.html, junit.xml and summary.md again. Example: feedstorm report latest"""
+    directory = RunDirectory(find_run(run))
+    if not directory.verdict.exists():
+        raise UsageError(f"run {run}: has no verdict yet; use `feedstorm check {run}`")
+    write_reports(directory)
+    click.echo(directory.report)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("sql")
+@json_option
+def query(run: str, sql: str, as_json: bool) -> None:
+    """Ask the history of a run in SQL; the table is `ops`.
+
+    Example: feedstorm query latest "select kind, outcome, count(*) from ops group by all order by 3 desc"
+    """
+    parquet = RunDirectory(find_run(run)).history / "ops.parquet"
+    if not parquet.exists():
+        raise UsageError(f"run {run}: has no judged history; use `feedstorm check {run}`")
+    connection = duckdb.connect()
+    try:
+        connection.execute(f"create view ops as select * from read_parquet('{parquet}')")
+        answer = connection.execute(sql)
+        names = [column[0] for column in answer.description or []]
+        rows = answer.fetchall()
+    except duckdb.Error as error:
+        raise UsageError(f"query: {error}") from error
+    finally:
+        connection.close()
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    table = Table(*names, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    results().print(table)

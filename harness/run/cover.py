@@ -1,0 +1,51 @@
+"""Who must read at the end, so that every acknowledged post is looked for by a hot and by a cold follower.
+
+Pure. A greedy set cover over (author, tier) pairs: the reader who covers most of what is still uncovered comes next
+(Chvatal 1979: at most ln n times more readers than the best cover).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+def choose_readers(
+    authors: Ints,
+    offsets: Ints,
+    followees: npt.NDArray[np.uint32],
+    hot: npt.NDArray[np.uint8],
+    allowed: Ints,
+    most: int,
+) -> Ints:
+    """Users that together follow each of `authors` over a hot and over a cold edge, where such followers exist.
+
+    offsets int64[users + 1], followees uint32[edges], hot uint8[edges]: the population's follow graph by follower.
+    `allowed` are the users who may read, `most` bounds the answer. Users in descending order of what they added.
+    """
+    users, pairs = _candidate_pairs(authors, offsets, followees, hot, allowed)
+    chosen: list[int] = []
+    uncovered = np.ones(len(pairs), dtype=bool)
+    while len(chosen) < most and uncovered.any():
+        gains = np.bincount(users[uncovered])
+        reader = int(gains.argmax())
+        chosen.append(reader)
+        done = np.unique(pairs[(users == reader) & uncovered])
+        uncovered &= ~np.isin(pairs, done)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def _candidate_pairs(
+    authors: Ints, offsets: Ints, followees: npt.NDArray[np.uint32], hot: npt.NDArray[np.uint8], allowed: Ints
+) -> tuple[Ints, Ints]:
+    """For each edge to one of the authors: the follower, and the (author, tier) pair as author * 2 + hot."""
+    wanted = np.zeros(len(offsets) - 1, dtype=bool)
+    wanted[authors] = True
+    may_read = np.zeros(len(offsets) - 1, dtype=bool)
+    may_read[allowed] = True
+    followers = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    chosen = wanted[followees] & may_read[followers]
+    pairs = followees[chosen].astype(np.int64) * 2 + (hot[chosen] != 0)
+    return followers[chosen], pairs

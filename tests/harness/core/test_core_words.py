@@ -1,0 +1,62 @@
+"""Small words of the core: units, seeds, verdicts, errors."""
+
+import numpy as np
+import pytest
+
+from harness.core.errors import ExitCode, UsageError, nearest
+from harness.core.op import text_hash
+from harness.core.seeds import rng
+from harness.core.units import format_duration, parse_duration_s, parse_rate_per_s
+from harness.core.verdict import Outcome, worst
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10s", 10), ("150ms", 0.15), ("250us", 0.00025), ("2m", 120), ("1.5h", 5400)]
+)
+def test_durations(text, seconds):
+    assert parse_duration_s(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "10 parsecs", "1e3s", 10])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="must be a duration"):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("40/s", 40), ("0.2/s", 0.2), ("12/min", 0.2), ("3600/h", 1)])
+def test_rates(text, rate):
+    assert parse_rate_per_s(text) == pytest.approx(rate)
+
+
+def test_durations_are_shown_in_the_unit_that_fits():
+    assert [format_duration(s) for s in (0.00025, 0.0123, 75)] == ["250 µs", "12.3 ms", "75.0 s"]
+
+
+def test_named_streams_repeat_and_do_not_disturb_each_other():
+    first = rng(1, "posts").random(5)
+    assert np.array_equal(first, rng(1, "posts").random(5))
+    assert not np.array_equal(first, rng(1, "reads").random(5))
+    assert not np.array_equal(first, rng(2, "posts").random(5))
+
+
+def test_the_worst_outcome_wins_and_nothing_is_no_pass():
+    assert worst([Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL]) == Outcome.FAIL
+    assert worst([Outcome.PASS, Outcome.INCONCLUSIVE]) == Outcome.INCONCLUSIVE
+    assert worst([Outcome.PASS]) == Outcome.PASS
+    assert worst([]) == Outcome.INCONCLUSIVE
+
+
+def test_the_nearest_name_is_offered_or_all_of_them():
+    assert nearest("durabilty", ["durability", "order"]) == " (did you mean 'durability'?)"
+    assert nearest("zzz", ["b", "a"]) == " (valid: a, b)"
+
+
+def test_usage_errors_carry_all_problems():
+    error = UsageError(["a: bad", "b: worse"])
+    assert str(error) == "a: bad\nb: worse"
+    assert error.exit_code is ExitCode.USAGE
+
+
+def test_a_text_hash_is_the_same_in_every_process_and_fits_a_signed_column():
+    assert text_hash("hello") == text_hash("hello") != text_hash("hello!")
+    assert 0 <= text_hash("hello") < 2**63

@@ -1,0 +1,48 @@
+"""Scenario files are found by name or path, and `--set` reaches every key."""
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.run.scenario_file import find_scenario, load_scenario, override
+
+
+def scenario_text() -> str:
+    return 'name = "x"\nabout = "y"\n[load]\nposts = "1/s"\n[[phase]]\nname = "a"\nduration = "1s"\n'
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "x.toml"
+    file.write_text(scenario_text())
+    return str(file)
+
+
+def test_overrides_are_toml_values_or_plain_text(path):
+    scenario = load_scenario(path, ["load.posts=80/s", "population.users=300", "phase.a.duration=5s"], seed=7)
+    assert scenario.load.posts_per_s == 80
+    assert scenario.population.users == 300
+    assert scenario.phases[0].duration_s == 5
+    assert scenario.seed == 7
+
+
+def test_an_override_of_an_unknown_key_names_the_nearest(path):
+    with pytest.raises(UsageError, match=r"load\.post: unknown key \(did you mean 'posts'\?\)"):
+        load_scenario(path, ["load.post=80/s"])
+
+
+def test_every_malformed_override_is_reported():
+    with pytest.raises(UsageError) as error:
+        override({"phase": [{"name": "a"}], "seed": 1}, ["nonsense", "phase.b.duration=1s", "seed.x=1"])
+    assert len(error.value.problems) == 3
+
+
+def test_an_unknown_name_offers_the_nearest():
+    with pytest.raises(UsageError, match="unknown"):
+        find_scenario("celebrity-cache-kil")
+
+
+def test_broken_toml_is_a_usage_error_with_its_place(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_text("name = \n")
+    with pytest.raises(UsageError, match="line 1"):
+        load_scenario(str(file))
