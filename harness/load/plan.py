@@ -1,0 +1,153 @@
+"""The load plan: everything a load process must know, as one JSON file in the run directory.
+
+Written once by `harness.run` before the load processes start; each of them (`harness.load.locust_process`,
+`harness.load.stream_engine`) reads it and takes its own part. Times are relative to t0, the end of the
+warm-up, which arrives later with the start command. Holds no secrets: tokens are in a file of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.core.clock import NS_PER_S
+from harness.core.errors import UsageError
+from harness.core.scenario import Phase, Scenario
+from harness.record.run_directory import RunDirectory
+
+WARMUP = "warmup"
+PRIVATE_MODE = 0o600
+
+
+class PlanPhase(msgspec.Struct, frozen=True):
+    """A stretch of the run, nanoseconds from t0. The warm-up comes first and ends at 0."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+class PlanRegion(msgspec.Struct, frozen=True):
+    """Base URLs of one region of the target."""
+
+    api: str
+    stream: str
+
+
+class Rates(msgspec.Struct, kw_only=True, frozen=True):
+    """Open-loop arrival rates over all regions together, per second."""
+
+    posts_per_s: float = 0.0
+    reads_per_s: float = 0.0
+    celebrity_posts_per_s: float = 0.0
+    signups_per_s: float = 0.0
+    signup_curve: bool = False
+
+
+Member = tuple[int, str]
+"""(user, region): a user acts in one region only."""
+
+
+class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
+    """What the load processes do. Members are (user, region) pairs."""
+
+    seed: int
+    run: str
+    """run directory"""
+    users: int
+    phases: tuple[PlanPhase, ...]
+    regions: dict[str, PlanRegion]
+    rates: Rates = Rates()
+    tokens: str = ""
+    """path of the tokens file: JSON {"user": "token"}, mode 0600"""
+    celebrities: tuple[Member, ...] = ()
+    panel: tuple[Member, ...] = ()
+    """active sessions"""
+    posters: tuple[Member, ...] = ()
+    """ordinary authors besides the panel"""
+    readers: tuple[Member, ...] = ()
+    """users who open their feed now and then, each time as a new session"""
+    listeners: tuple[Member, ...] = ()
+    fetch_ratio: float = 0.0
+    """an event is followed by a jittered fetch this often"""
+    fetch_jitter_s: float = 1.0
+    """the fetch comes a uniform time up to this after the event"""
+    reconnect_jitter_s: float = 2.0
+    signup_region_order: tuple[str, ...] = ()
+    """regions in which sign-ups arrive, in turn; empty: all"""
+    pool_limit: int = 200
+    """most Locust users of one class"""
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The run's directory."""
+        return RunDirectory(Path(self.run))
+
+    @property
+    def start_ns(self) -> int:
+        """Start of the warm-up relative to t0 (<= 0)."""
+        return self.phases[0].start_ns
+
+    @property
+    def end_ns(self) -> int:
+        """End of the last phase relative to t0."""
+        return self.phases[-1].end_ns
+
+    def phase_at(self, offset_ns: int) -> str:
+        """Name of the phase at `offset_ns` from t0; before all: the first one, after all: the last one."""
+        for phase in self.phases:
+            if offset_ns < phase.end_ns:
+                return phase.name
+        return self.phases[-1].name
+
+    def read_tokens(self) -> dict[int, str]:
+        """User -> token. Empty when the plan names no tokens file."""
+        if not self.tokens:
+            return {}
+        stored = msgspec.json.decode(Path(self.tokens).read_bytes(), type=dict[str, str])
+        return {int(user): token for user, token in stored.items()}
+
+
+def plan_phases(warmup_s: float, phases: tuple[Phase, ...]) -> tuple[PlanPhase, ...]:
+    """The phases of a scenario on the plan's time axis, the warm-up first."""
+    planned = [PlanPhase(WARMUP, -round(warmup_s * NS_PER_S), 0)]
+    for phase in phases:
+        start = planned[-1].end_ns
+        planned.append(PlanPhase(phase.name, start, start + round(phase.duration_s * NS_PER_S)))
+    return tuple(planned)
+
+
+def plan_rates(scenario: Scenario) -> Rates:
+    """The arrival rates of a scenario."""
+    load = scenario.load
+    return Rates(
+        posts_per_s=load.posts_per_s,
+        reads_per_s=load.reads_per_s,
+        celebrity_posts_per_s=load.celebrity_posts_per_s,
+        signups_per_s=load.signups_per_s,
+        signup_curve=load.signup_curve,
+    )
+
+
+def write_plan(path: Path, plan: LoadPlan) -> None:
+    """Store the plan as JSON."""
+    path.write_bytes(msgspec.json.encode(plan))
+
+
+def read_plan(path: Path) -> LoadPlan:
+    """The plan stored at `path`. Raises UsageError when it is not one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LoadPlan)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: not a load plan: {error}") from error
+
+
+def write_tokens(path: Path, tokens: Mapping[int, str]) -> None:
+    """Store user -> token, readable by the owner only."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), PRIVATE_MODE)
+        file.write(msgspec.json.encode({str(user): token for user, token in tokens.items()}))
