@@ -1,0 +1,236 @@
+"""Reads the tables of a target profile and of an endpoints file: every problem found, each with its path.
+
+Pure: tables in, fields and problems out. `harness.contract.profile` makes typed structs of the fields.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.core.errors import nearest
+from harness.core.units import parse_duration_s
+
+PLACEHOLDERS = ("python", "dir", "population", "users")
+HANDLE_KEYS = {"process": ("pid_file",), "container": ("container",), "toxiproxy": ("api", "proxy")}
+"""backends chaos knows, with the keys each cannot do without"""
+
+Fields = dict[str, Any]
+Parser = Callable[[Any], Any]
+_RANGE = re.compile(r"^(\d+)\.\.(\d+|N)$")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be a non-empty text, got {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}{_near(value, choices)}")
+        return str(value)
+
+    return parse
+
+
+def _near(value: Any, choices: Collection[str]) -> str:
+    hint = nearest(value, choices) if isinstance(value, str) else ""
+    return hint if "did you mean" in hint else ""
+
+
+def _positive_duration(value: Any) -> float:
+    seconds = parse_duration_s(value)
+    if seconds <= 0:
+        raise ValueError(f"must be longer than 0, got {value!r}")
+    return seconds
+
+
+def _list_of(item: Parser) -> Parser:
+    def parse(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be a list, got {value!r}")
+        return [item(member) for member in value]
+
+    return parse
+
+
+def _base_url(value: Any) -> str:
+    parts = urlsplit(_text(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"must be a base URL such as http://127.0.0.1:8080, got {value!r}")
+    return str(value).rstrip("/")
+
+
+def _template(value: Any) -> str:
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(_text(value)) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{error} in {value!r}; a brace of its own is written {{{{ or }}}}") from None
+    unknown = [name for name in names if name not in PLACEHOLDERS]
+    if unknown:
+        raise ValueError(f"unknown placeholder {{{unknown[0]}}}{nearest(unknown[0], [*PLACEHOLDERS, 'profile_dir'])}")
+    return str(value)
+
+
+def _command(value: Any) -> list[str]:
+    words: list[str] = _list_of(_template)(value)
+    if not words:
+        raise ValueError("must name a program")
+    return words
+
+
+def _identities(value: Any) -> tuple[int, int | None]:
+    match = _RANGE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'must be a range such as "0..N" or "5000..6000" (its end not included), got {value!r}')
+    first, end = int(match[1]), None if match[2] == "N" else int(match[2])
+    if end is not None and end <= first:
+        raise ValueError(f"must not be empty, got {value!r}")
+    return first, end
+
+
+# key in the file -> (field of the struct, parser)
+Keys = dict[str, tuple[str, Parser]]
+_TOP: Keys = {
+    "name": ("name", _text),
+    "about": ("about", _text),
+    "adapter": ("adapter", _one_of("feedstorm-v1")),
+}
+_USERS: Keys = {
+    "identities": ("identities", _identities),
+    "identity": ("identity", _text),
+    "joins": ("joins", _one_of("signup")),
+}
+_START: Keys = {
+    "command": ("command", _command),
+    "endpoints": ("endpoints", _template),
+    "ready_timeout": ("ready_timeout_s", _positive_duration),
+    "options": ("options", _list_of(_one_of("defect", "flag"))),
+}
+_CAPABILITIES: Keys = {
+    "stream": ("stream", _one_of("sse", "none")),
+    "event": ("event", _one_of("delta", "full")),
+    **{
+        key: (key, _flag)
+        for key in (
+            "resume", "paging", "seen", "since", "delete", "block", "like", "batch", "idempotency", "import", "regions",
+        )
+    },
+}  # fmt: skip
+_SLO: Keys = {
+    key: (f"{key}_s", _positive_duration) for key in ("visibility", "cross_region", "celebrity", "convergence")
+}
+_REGION: Keys = {"api": ("api", _base_url), "stream": ("stream", _base_url)}
+_SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles")
+
+
+class _Problems(list[str]):
+    """Collects problems while tables are read."""
+
+    def table(self, path: str, raw: Any, keys: Keys, also: Collection[str] = (), needs: Collection[str] = ()) -> Fields:
+        """Parsed fields of one table; unknown and missing keys and bad values become problems."""
+        if not isinstance(raw, Mapping):
+            self.append(f"{path}: must be a table, got {raw!r}")
+            return {}
+        dot = f"{path}." if path else ""
+        self += [f"{dot}{key}: is required" for key in needs if key not in raw]
+        fields: Fields = {}
+        for key, value in raw.items():
+            if key in also:
+                continue
+            if key not in keys:
+                self.append(f"{dot}{key}: unknown key{nearest(key, [*keys, *also])}")
+                continue
+            field, parse = keys[key]
+            try:
+                fields[field] = parse(value)
+            except (ValueError, TypeError) as error:
+                self.append(f"{dot}{key}: {error}")
+        return fields
+
+    def regions(self, raw: Any) -> Fields:
+        """Base URLs by region; the stream's default to the api's."""
+        regions: Fields = {}
+        for name, urls in self._members("regions", raw):
+            fields = self.table(f"regions.{name}", urls, _REGION, needs=("api",))
+            regions[name] = {"api": fields.get("api", ""), "stream": fields.get("stream", fields.get("api", ""))}
+        return regions
+
+    def handles(self, raw: Any) -> Fields:
+        """Handles by name; beside `backend` and what that backend needs, keys are chaos's own."""
+        handles: Fields = {}
+        for name, handle in self._members("handles", raw):
+            if not isinstance(handle, Mapping):
+                self.append(f"handles.{name}: must be a table, got {handle!r}")
+                continue
+            backend = handle.get("backend")
+            if backend not in HANDLE_KEYS:
+                self.append(f"handles.{name}.backend: must be one of {', '.join(HANDLE_KEYS)}, got {backend!r}")
+                continue
+            self += [f"handles.{name}.{key}: is required" for key in HANDLE_KEYS[backend] if key not in handle]
+            handles[name] = dict(handle)
+        return handles
+
+    def _members(self, path: str, raw: Any) -> list[tuple[str, Any]]:
+        if isinstance(raw, Mapping):
+            return [(str(name), value) for name, value in raw.items()]
+        self.append(f"{path}: must be a table, got {raw!r}")
+        return []
+
+
+def parse_profile(raw: Mapping[str, Any], folder: Path) -> tuple[Fields, list[str]]:
+    """Fields for `Profile`, and what is wrong. `folder` is where the file lies: {profile_dir} in the start command."""
+    problems = _Problems()
+    fields = problems.table("", raw, _TOP, also=_SECTIONS, needs=("name",))
+    users = problems.table("users", raw.get("users", {}), _USERS)
+    if "identities" in users:
+        users["first"], users["end"] = users.pop("identities")
+    fields["users"] = users
+    fields["capabilities"] = problems.table("capabilities", raw.get("capabilities", {}), _CAPABILITIES)
+    fields["slo"] = problems.table("slo", raw.get("slo", {}), _SLO)
+    fields["regions"] = problems.regions(raw.get("regions", {}))
+    fields["handles"] = problems.handles(raw.get("handles", {}))
+    if "start" in raw:
+        start = _expand(raw["start"], str(folder).replace("{", "{{").replace("}", "}}"))
+        fields["start"] = problems.table("start", start, _START, needs=("command",))
+    elif not fields["regions"]:
+        problems.append("regions: a target without [start] must name at least one region")
+    return fields, problems
+
+
+def _expand(value: Any, folder: str) -> Any:
+    """{profile_dir} replaced in every text of the start table."""
+    if isinstance(value, str):
+        return value.replace("{profile_dir}", folder)
+    if isinstance(value, list):
+        return [_expand(member, folder) for member in value]
+    if isinstance(value, Mapping):
+        return {key: _expand(member, folder) for key, member in value.items()}
+    return value
+
+
+def parse_endpoints(raw: Mapping[str, Any]) -> tuple[Fields, list[str]]:
+    """Regions, handles and missing parts of an endpoints file, and what is wrong with it. Other keys are ignored."""
+    problems = _Problems()
+    fields: Fields = {
+        "regions": problems.regions(raw.get("regions", {})),
+        "handles": problems.handles(raw.get("handles", {})),
+        "missing": raw.get("missing", []),
+    }
+    if not fields["regions"]:
+        problems.append("regions: at least one is required")
+    if not isinstance(fields["missing"], list) or not all(isinstance(part, str) for part in fields["missing"]):
+        problems.append(f"missing: must be a list of names, got {fields['missing']!r}")
+    return fields, problems
