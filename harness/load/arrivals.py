@@ -53,8 +53,9 @@ def ramp(first_per_s: float, last_per_s: float, start_ns: int, end_ns: int) -> S
     wanted = np.arange(total) + 0.5
     slope = (last_per_s - first_per_s) / length_s
     root = np.sqrt(np.maximum(first_per_s**2 + 2 * slope * wanted, 0))
-    times_s = 2 * wanted / (first_per_s + root)
-    return start_ns + np.round(np.minimum(times_s, length_s) * NS_PER_S).astype(np.int64)
+    times_s = np.minimum(2 * wanted / (first_per_s + root), length_s)
+    due: Schedule = start_ns + np.round(times_s * NS_PER_S).astype(np.int64)
+    return due
 
 
 def curve(

@@ -1,0 +1,188 @@
+"""The population of a run: its users' follow graph, and the files that hand it over to the target.
+
+Users are numbered 0 .. users-1, celebrities first. The graph is generated (`harness.load.power_law`) or loaded
+(`harness.load.edge_list`). The hand-over folder is described in docs/contract.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.errors import UsageError
+from harness.core.scenario import Population as PopulationSpec
+from harness.core.scenario import Scenario
+from harness.core.seeds import rng
+from harness.load.edge_list import Ints, read_edges
+from harness.load.power_law import celebrity_threshold, power_law_edges
+
+VERSION = 1
+EDGES = "edges:"
+
+
+class PopulationFile(msgspec.Struct, kw_only=True, frozen=True):
+    """population.json of the hand-over folder."""
+
+    version: int
+    users: int
+    seed: int
+    history: int
+    """mean entries in a timeline before the run"""
+    joined: str
+    """ "all" or "none" """
+    mean_follows: float
+    celebrities: list[int]
+    celebrity_threshold: int
+
+
+@dataclass(frozen=True)
+class Population:
+    """A follow graph in compressed rows: user u follows followees[offsets[u]:offsets[u+1]], ascending.
+
+    offsets int64[users + 1], followees uint32[edges], hot uint8[edges]: 1 where the edge saw an interaction in
+    the last 30 days.
+    """
+
+    offsets: Ints
+    followees: NDArray[np.uint32]
+    hot: NDArray[np.uint8]
+    celebrities: tuple[int, ...]
+    threshold: int
+    """an author with at least this many followers is a celebrity"""
+
+    @property
+    def users(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    @property
+    def mean_follows(self) -> float:
+        """Mean number of users a user follows."""
+        return len(self.followees) / self.users
+
+    @cached_property
+    def followers(self) -> NDArray[np.uint32]:
+        """The follower of each edge, parallel to `followees`."""
+        return np.repeat(np.arange(self.users, dtype=np.uint32), np.diff(self.offsets))
+
+    @cached_property
+    def follower_counts(self) -> Ints:
+        """int64[users]: followers of each user."""
+        return np.bincount(self.followees, minlength=self.users).astype(np.int64)
+
+    def followees_of(self, user: int) -> NDArray[np.uint32]:
+        """Whom a user follows, ascending."""
+        return self.followees[self.offsets[user] : self.offsets[user + 1]]
+
+    def followers_of(self, user: int) -> NDArray[np.uint32]:
+        """Who follows a user, ascending."""
+        found: NDArray[np.uint32] = self.followers[self.followees == user]
+        return found
+
+
+def make_population(spec: PopulationSpec, seed: int) -> Population:
+    """The population a scenario asks for. Raises UsageError when its edge list is malformed or too dense."""
+    if spec.graph.startswith(EDGES):
+        return _loaded(spec, seed)
+    followers, followees = power_law_edges(spec.users, spec.mean_follows, spec.celebrities, seed)
+    threshold = celebrity_threshold(spec.users, spec.mean_follows, spec.celebrities)
+    return _population(spec.users, followers, followees, len(spec.celebrities), threshold, spec.hot_ratio, seed)
+
+
+def resolved(scenario: Scenario, population: Population) -> Scenario:
+    """The scenario with users, mean follows and celebrities as they really are (an edge list decides them)."""
+    counts = tuple(int(population.follower_counts[c]) for c in population.celebrities)
+    spec = msgspec.structs.replace(
+        scenario.population,
+        users=population.users,
+        mean_follows=max(1, round(population.mean_follows)),
+        celebrities=counts,
+    )
+    problems = [
+        f"population.{key}: must be <= the number of nodes in the edge list ({population.users})"
+        for key in ("listeners", "panel")
+        if getattr(spec, key) > population.users
+    ]
+    if problems:
+        raise UsageError(problems)
+    return msgspec.structs.replace(scenario, population=spec)
+
+
+def _loaded(spec: PopulationSpec, seed: int) -> Population:
+    """An edge list, its nodes renumbered: the most followed first (the celebrities), the others as in the file."""
+    path = Path(spec.graph.removeprefix(EDGES))
+    followers, followees = read_edges(path)
+    nodes, dense = np.unique(np.concatenate([followers, followees]), return_inverse=True)
+    users = len(nodes)
+    keys = np.unique(dense[: len(followers)] * users + dense[len(followers) :])
+    followers, followees = keys // users, keys % users
+    real = followers != followees
+    followers, followees = followers[real], followees[real]
+    if not len(followers):
+        raise UsageError(f"{path}: expected at least one edge between two different nodes, found none")
+    counts = np.bincount(followees, minlength=users)
+    stars = np.argsort(-counts, kind="stable")[: max(1, len(spec.celebrities))]
+    place = np.empty(users, dtype=np.int64)
+    others = np.setdiff1d(np.arange(users), stars)
+    place[np.concatenate([stars, others])] = np.arange(users)
+    keys = np.sort(place[followers] * users + place[followees])
+    threshold = celebrity_threshold(users, max(1, len(keys) // users), [int(counts[s]) for s in stars])
+    return _population(users, keys // users, keys % users, len(stars), threshold, spec.hot_ratio, seed)
+
+
+def _population(
+    users: int, followers: Ints, followees: Ints, celebrities: int, threshold: int, hot_ratio: float, seed: int
+) -> Population:
+    """Edges ordered by follower, then followee, as compressed rows with hot flags."""
+    offsets = np.zeros(users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(followers, minlength=users), out=offsets[1:])
+    hot = (rng(seed, "population", "hot").random(len(followees)) < hot_ratio).astype(np.uint8)
+    return Population(offsets, followees.astype(np.uint32), hot, tuple(range(celebrities)), threshold)
+
+
+def write_population(population: Population, spec: PopulationSpec, seed: int, folder: Path) -> None:
+    """Write the hand-over files; population.json last, so that its presence means complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values, kind in (
+        ("offsets", population.offsets, "<i8"),
+        ("followees", population.followees, "<u4"),
+        ("hot", population.hot, "|u1"),
+    ):
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(values, dtype=kind), version=(1, 0))
+    facts = PopulationFile(
+        version=VERSION,
+        users=population.users,
+        seed=seed,
+        history=spec.history,
+        joined=spec.joined,
+        mean_follows=population.mean_follows,
+        celebrities=list(population.celebrities),
+        celebrity_threshold=population.threshold,
+    )
+    (folder / "population.json").write_bytes(msgspec.json.encode(facts))
+
+
+def read_population(folder: Path) -> tuple[Population, PopulationFile]:
+    """The population in a hand-over folder, memory-mapped, and its facts. Raises UsageError when it is not one."""
+    try:
+        facts = msgspec.json.decode((folder / "population.json").read_bytes(), type=PopulationFile)
+        arrays = {name: _mapped(folder / f"{name}.npy") for name in ("offsets", "followees", "hot")}
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise UsageError(f"{folder}: not a population: {error}") from error
+    population = Population(**arrays, celebrities=tuple(facts.celebrities), threshold=facts.celebrity_threshold)
+    return population, facts
+
+
+def _mapped(path: Path) -> Any:
+    """A .npy file, memory-mapped where it holds anything (an empty file cannot be mapped)."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        return np.load(path, allow_pickle=False)
