@@ -98,6 +98,12 @@ class Start(msgspec.Struct, kw_only=True, frozen=True):
     ready_timeout_s: float = 60.0
     options: list[str] = []
     """which of "defect" and "flag" the command accepts as --defect NAME, --flag KEY=VALUE"""
+    regions: list[str] = []
+    """regions it will have: scenarios are validated against them before anything starts"""
+    handles: list[str] = []
+    """handles it will have"""
+    defects: list[str] = []
+    """planted defects it knows"""
 
 
 class Profile(msgspec.Struct, kw_only=True, frozen=True):

@@ -118,6 +118,9 @@ _START: Keys = {
     "endpoints": ("endpoints", _template),
     "ready_timeout": ("ready_timeout_s", _positive_duration),
     "options": ("options", _list_of(_one_of("defect", "flag"))),
+    "regions": ("regions", _list_of(_text)),
+    "handles": ("handles", _list_of(_text)),
+    "defects": ("defects", _list_of(_text)),
 }
 _CAPABILITIES: Keys = {
     "stream": ("stream", _one_of("sse", "none")),
