@@ -58,7 +58,7 @@ Edge = tuple[int, ...]
 
 
 def _edge_lines(file: IO[str]) -> Iterator[Edge]:
-    """Each edge, and its reverse where it counts both ways; the format is told from the first line that is not a comment."""
+    """Each edge (with its reverse in symmetric matrices); the first line that is no comment tells the format."""
     lines = enumerate(file, start=1)
     for number, line in lines:
         if line.lower().startswith(_BANNER):

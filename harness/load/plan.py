@@ -76,8 +76,8 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     fetch_jitter_s: float = 1.0
     """the fetch comes a uniform time up to this after the event"""
     reconnect_jitter_s: float = 2.0
-    signup_region_order: tuple[str, ...] = ()
-    """regions in which sign-ups arrive, in turn; empty: all"""
+    identity: str = "{number}"
+    """the identity user number n signs up with (target profile)"""
     pool_limit: int = 200
     """most Locust users of one class"""
 

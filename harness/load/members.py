@@ -1,0 +1,126 @@
+"""Chooses who does what: the panel, posters, readers, listeners and celebrities of a run, and makes the load plan.
+
+Seeded and pure. A user acts in one region only: its home region, in turn by user number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.scenario import Population as PopulationSpec
+from harness.core.scenario import Scenario
+from harness.core.seeds import rng
+from harness.load.plan import LoadPlan, Member, PlanRegion, plan_phases, plan_rates
+from harness.load.population import Population
+from harness.load.power_law import Ints
+from harness.record.run_directory import RunDirectory
+
+POSTER_RATIO = 0.1
+MAX_POSTERS = 400
+MAX_READERS = 1000
+POPULARITY_EXPONENT = 0.5
+"""an author is chosen with weight followers^0.5: posters have more followers than average (FACTS section 3)"""
+
+
+def home_region(user: int, regions: Sequence[str]) -> str:
+    """The region in which a user acts."""
+    return regions[user % len(regions)]
+
+
+def make_plan(
+    scenario: Scenario,
+    population: Population,
+    regions: Mapping[str, PlanRegion],
+    run: RunDirectory,
+    tokens: Path | None = None,
+    identity: str = "{number}",
+) -> LoadPlan:
+    """The load plan of a run. `scenario` is the one `population.resolved` gave."""
+    spec, names = scenario.population, tuple(regions)
+    ordinary = _ordinary(population)
+    joined = spec.joined == "all"
+    panel = _spread(rng(scenario.seed, "panel"), ordinary, spec.panel, names)
+    others = np.setdiff1d(ordinary, panel)
+    posters = _posters(population, others, scenario.seed) if joined and scenario.load.posts_per_s else others[:0]
+    reading = joined and scenario.load.reads_per_s > 0
+    readers = _spread(rng(scenario.seed, "readers"), others, min(MAX_READERS, len(others)) if reading else 0, names)
+    return LoadPlan(
+        seed=scenario.seed,
+        run=str(run.path),
+        users=population.users,
+        phases=plan_phases(scenario.warmup_s, scenario.phases),
+        regions=dict(regions),
+        rates=plan_rates(scenario),
+        tokens=str(tokens) if tokens else "",
+        identity=identity,
+        celebrities=_members(population.celebrities if scenario.load.celebrity_posts_per_s else (), names),
+        panel=_members(panel, names),
+        posters=_members(posters, names),
+        readers=_members(readers, names),
+        listeners=_members(choose_listeners(population, spec, scenario.seed, names), names),
+        fetch_ratio=spec.fetch_ratio,
+        reconnect_jitter_s=spec.reconnect_jitter_s,
+    )
+
+
+def choose_listeners(population: Population, spec: PopulationSpec, seed: int, regions: Sequence[str]) -> Ints:
+    """Listeners, evenly over regions; celebrity followers among them in the same proportion as among all users."""
+    users = np.setdiff1d(np.arange(population.users), np.asarray(population.celebrities))
+    follows = np.zeros(population.users, dtype=bool)
+    for celebrity in population.celebrities:
+        follows[population.followers_of(celebrity)] = True
+    generator = rng(seed, "listeners")
+    wanted = min(spec.listeners, len(users))
+    fans, rest = users[follows[users]], users[~follows[users]]
+    share = round(wanted * len(fans) / len(users))
+    chosen = np.concatenate(
+        [_spread(generator, fans, share, regions), _spread(generator, rest, wanted - share, regions)]
+    )
+    return np.sort(chosen)
+
+
+def plan_users(plan: LoadPlan) -> dict[int, str]:
+    """Every user of the plan who needs a token before the run, with its region."""
+    groups = (plan.celebrities, plan.panel, plan.posters, plan.readers, plan.listeners)
+    return {user: region for group in groups for user, region in group}
+
+
+def _ordinary(population: Population) -> Ints:
+    """Users who are no celebrities, neither listed nor by their follower count."""
+    ordinary = population.follower_counts < population.threshold
+    ordinary[list(population.celebrities)] = False
+    found: Ints = np.flatnonzero(ordinary)
+    return found if len(found) else np.arange(len(population.celebrities), population.users)
+
+
+def _posters(population: Population, users: Ints, seed: int) -> Ints:
+    """Ordinary authors, popular ones more likely; those without a follower only when nobody else is left."""
+    wanted = min(MAX_POSTERS, max(1, round(population.users * POSTER_RATIO)), len(users))
+    counts = population.follower_counts[users]
+    weights = np.maximum(counts.astype(np.float64), 1e-6) ** POPULARITY_EXPONENT
+    chosen = _weighted(rng(seed, "posters"), users, weights, wanted)
+    return np.sort(chosen)
+
+
+def _weighted(generator: np.random.Generator, users: Ints, weights: NDArray[np.float64], count: int) -> Ints:
+    """`count` users without replacement, by weight (exponential keys: Efraimidis and Spirakis 2006)."""
+    keys = generator.exponential(1.0, len(users)) / weights
+    return users[np.argsort(keys, kind="stable")[:count]]
+
+
+def _spread(generator: np.random.Generator, users: Ints, count: int, regions: Sequence[str]) -> Ints:
+    """`count` of `users` at random, as evenly over the regions as their homes allow; sorted."""
+    shuffled = generator.permutation(users)
+    home = shuffled % len(regions)
+    order = np.zeros(len(shuffled), dtype=np.int64)
+    for region in range(len(regions)):
+        order[home == region] = np.arange(np.count_nonzero(home == region))
+    return np.sort(shuffled[np.argsort(order, kind="stable")[:count]])
+
+
+def _members(users: Sequence[int] | Ints, regions: Sequence[str]) -> tuple[Member, ...]:
+    return tuple((int(user), home_region(int(user), regions)) for user in users)

@@ -1,0 +1,153 @@
+"""Every arrival of a run, computed before it starts: what is due when, and who shall do it. Pure and seeded.
+
+The same plan gives the same arrivals. What depends on answers (the next page of a walk, polls of an import)
+is decided while the run lasts, by `harness.load.sessions` and the users.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import chain
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.seeds import rng
+from harness.load.arrivals import Schedule, constant, curve, poisson
+from harness.load.members import plan_users
+from harness.load.plan import LoadPlan
+from harness.load.signup_curve import time_share
+
+PANEL_READS = 0.8
+"""share of reads made by the panel, the others by readers"""
+PANEL_POSTS = 0.25
+PAGE_SIZES = (5, 50)
+WALK_PAGES = (1, 2, 3, 0)
+"""pages of a walk; 0: to its end"""
+WALK_WEIGHTS = (0.4, 0.25, 0.25, 0.1)
+FULL_WALK_PAGE = 50
+READER_PAGE = 50
+_WORDS = (
+    "first light over the harbour",
+    "nothing beats fresh bread",
+    "who else is watching the game",
+    "trains are late again",
+    "new song on repeat",
+    "long run done, legs gone",
+    "the cat has opinions",
+    "coffee number three",
+)
+
+
+class ArrivalKind(StrEnum):
+    """Which class of users takes it."""
+
+    READ = "read"
+    POST = "post"
+    CELEBRITY = "celebrity"
+    SIGNUP = "signup"
+    IMPORT_POLL = "import_poll"
+
+
+class Arrival(msgspec.Struct, kw_only=True, frozen=True):
+    """One op that is due. `number` counts within its kind."""
+
+    due_ns: int
+    """from t0"""
+    kind: ArrivalKind
+    number: int
+    actor: int
+    """place in the group that acts (panel, readers, posters, celebrities), or the user who signs up"""
+    panel: bool = False
+    limit: int = READER_PAGE
+    """page size, should a new walk begin"""
+    pages: int = 1
+    """length of the walk, should a new one begin; 0: to its end"""
+
+
+def arrivals(plan: LoadPlan) -> list[Arrival]:
+    """All arrivals of the plan in order of time."""
+    groups = (reads(plan), posts(plan), celebrity_posts(plan), signups(plan))
+    return sorted(chain.from_iterable(groups), key=lambda a: (a.due_ns, a.kind, a.number))
+
+
+def reads(plan: LoadPlan) -> list[Arrival]:
+    """Feed reads, a Poisson process from the start of the warm-up: 80 % by panel sessions, the others by readers."""
+    generator = rng(plan.seed, "load", "reads")
+    due = poisson(generator, plan.rates.reads_per_s, plan.start_ns, plan.end_ns)
+    panel = _share(generator, len(due), PANEL_READS, bool(plan.panel), bool(plan.readers))
+    actors = generator.integers(0, 1 << 31, len(due))
+    limits = generator.choice(PAGE_SIZES, len(due))
+    pages = generator.choice(WALK_PAGES, len(due), p=WALK_WEIGHTS)
+    limits[pages == 0] = FULL_WALK_PAGE
+    return [
+        Arrival(
+            due_ns=int(due[i]),
+            kind=ArrivalKind.READ,
+            number=i,
+            actor=int(actors[i]),
+            panel=bool(panel[i]),
+            limit=int(limits[i]) if panel[i] else READER_PAGE,
+            pages=int(pages[i]) if panel[i] else 1,
+        )
+        for i in range(len(due))
+    ]
+
+
+def posts(plan: LoadPlan) -> list[Arrival]:
+    """Posts of ordinary authors, a Poisson process: 25 % by panel sessions, the others by posters."""
+    if not plan.panel and not plan.posters:
+        return []
+    generator = rng(plan.seed, "load", "posts")
+    due = poisson(generator, plan.rates.posts_per_s, plan.start_ns, plan.end_ns)
+    panel = _share(generator, len(due), PANEL_POSTS, bool(plan.panel), bool(plan.posters))
+    actors = generator.integers(0, 1 << 31, len(due))
+    return [
+        Arrival(due_ns=int(due[i]), kind=ArrivalKind.POST, number=i, actor=int(actors[i]), panel=bool(panel[i]))
+        for i in range(len(due))
+    ]
+
+
+def celebrity_posts(plan: LoadPlan) -> list[Arrival]:
+    """Posts of the celebrities in turn, at exact intervals; the first one interval into the warm-up."""
+    rate = plan.rates.celebrity_posts_per_s
+    if not plan.celebrities or rate <= 0:
+        return []
+    gap_ns = round(1e9 / rate)
+    due = constant(rate, plan.start_ns + gap_ns, plan.end_ns)
+    return [
+        Arrival(due_ns=int(at), kind=ArrivalKind.CELEBRITY, number=i, actor=i % len(plan.celebrities))
+        for i, at in enumerate(due)
+    ]
+
+
+def signups(plan: LoadPlan) -> list[Arrival]:
+    """Sign-ups of users who have not joined yet, in random order: on the real curve over the phases, or Poisson."""
+    newcomers = np.setdiff1d(np.arange(plan.users), np.fromiter(plan_users(plan), dtype=np.int64))
+    generator = rng(plan.seed, "load", "signups")
+    if plan.rates.signup_curve:
+        due = curve(time_share, len(newcomers), 0, plan.end_ns)
+    else:
+        due = poisson(generator, plan.rates.signups_per_s, plan.start_ns, plan.end_ns)[: len(newcomers)]
+    order = generator.permutation(newcomers)
+    return _signups(due, order)
+
+
+def _signups(due: Schedule, order: NDArray[np.int64]) -> list[Arrival]:
+    return [Arrival(due_ns=int(at), kind=ArrivalKind.SIGNUP, number=i, actor=int(order[i])) for i, at in enumerate(due)]
+
+
+def post_text(plan: LoadPlan, kind: ArrivalKind, number: int) -> str:
+    """The text of a post: the same for the same seed, and no two alike."""
+    return f"{_WORDS[number % len(_WORDS)]} #{plan.seed}.{kind}.{number}"
+
+
+def _share(
+    generator: np.random.Generator, count: int, ratio: float, panel_exists: bool, others_exist: bool
+) -> NDArray[np.bool_]:
+    """Which arrivals the panel takes. All or none of them when one of the groups is empty."""
+    drawn = generator.random(count) < ratio
+    if panel_exists and others_exist:
+        return drawn
+    return np.full(count, panel_exists)
