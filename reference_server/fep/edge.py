@@ -1,0 +1,305 @@
+"""The edge process: accepts connections, routes requests, and ties streams to their lanes.
+
+Order of a subscription: token -> the lane's owner notes presence, merges the cold tier, reads the head -> headers and
+head id. Fan-out writes timelines before it reads presence, so nothing falls between the head and the first event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from reference_server import process
+from reference_server.fep import measures, wire
+from reference_server.fep.bus import Bus, BusMessage
+from reference_server.fep.heartbeat import Heartbeat
+from reference_server.fep.lane import Lane, Message
+from reference_server.fep.request_head import RequestHead
+from reference_server.fep.stream import Opening, State, Stream
+from reference_server.partition import lane_of
+from reference_server.process import Context
+from reference_server.rpc import RpcClient, serve
+from reference_server.security import SignatureRejected, token_user
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+HEAD_TIMEOUT_S = 10.0
+BURST_S = 5.0
+"""a write larger than the buffer must have drained after this"""
+SWEEP_S = 0.05
+DRAIN_S = 2.0
+LEAVE_S = 0.5
+SPARE_FDS = 200
+RETRY_MS = (1000, 3000)
+_RETRY_AFTER = (("Retry-After", "1"),)
+
+
+class Edge:
+    """All streams of this process."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self.region = context.region.name
+        self.buffer_bytes = int(settings.flags.get("sse_buffer_bytes", 4096))
+        self._drop_slow = bool(settings.flags.get("drop_slow_listeners", True))
+        self._resumes = not settings.has_defect("no-resume")
+        self._secret = context.secret
+        self._jitter = random.Random()
+        self.lanes = [
+            Lane(n, RpcClient(context.socket(f"lane-{n}")), context.name, self.region) for n in range(settings.lanes)
+        ]
+        self._bus = Bus(
+            context.region.redis_cache_port, f"bus:{self.region}.{context.name}", self._received, self._rejoined
+        )
+        self._heartbeat = Heartbeat(float(settings.flags.get("sse_heartbeat_s", 15)))
+        self._heads: dict[Stream, float] = {}
+        self._bursts: dict[Stream, float] = {}
+        self._live = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._capacity = _capacity()
+        self.joined = False
+        self.draining = False
+
+    # --- a connection's life, called by its Stream
+
+    def accepted(self, stream: Stream) -> None:
+        """A connection was made; its request head must arrive soon."""
+        self._heads[stream] = asyncio.get_running_loop().time() + HEAD_TIMEOUT_S
+
+    def requested(self, stream: Stream, request: RequestHead) -> None:
+        """Route a request. Only GET is served."""
+        self._heads.pop(stream, None)
+        routes = {"/v1/stream": self._stream, "/healthz": _health, "/readyz": self._ready, "/metrics": _metrics}
+        route = routes.get(request.path)
+        if route is None:
+            stream.answer(wire.problem(404, "not-found", "no such resource here"))
+        elif request.method != "GET":
+            stream.answer(wire.problem(405, "method-not-allowed", "only GET", (("Allow", "GET"),)))
+        else:
+            route(stream, request)
+
+    def began(self, stream: Stream, began_s: float) -> None:
+        """A stream is about to send its first bytes."""
+        measures.SUBSCRIBE_SECONDS.observe(asyncio.get_running_loop().time() - began_s)
+        measures.STREAMS_OPEN.inc()
+        self._live += 1
+        self._empty.clear()
+        self._heartbeat.add(stream)
+
+    def burst(self, stream: Stream) -> None:
+        """A stream writes more than its buffer at once."""
+        self._bursts[stream] = asyncio.get_running_loop().time() + BURST_S
+
+    def overflowed(self, stream: Stream) -> None:
+        """A stream's buffer is full: its listener is slow, unless a burst is draining."""
+        if self._drop_slow and stream.state is State.LIVE and stream not in self._bursts:
+            self._drop(stream)
+
+    def drained(self, stream: Stream) -> None:
+        """A stream's buffer is nearly empty again."""
+        self._bursts.pop(stream, None)
+
+    def lost(self, stream: Stream) -> None:
+        """A connection is gone, or a stream is given up. Safe to call twice."""
+        self._heads.pop(stream, None)
+        self._bursts.pop(stream, None)
+        if stream.state is State.LIVE:
+            self._live -= 1
+            if not self._live:
+                self._empty.set()
+            measures.STREAMS_OPEN.dec()
+            self._heartbeat.remove(stream)
+        if stream.state in (State.OPENING, State.LIVE):
+            self._lane(stream).close(stream)
+        stream.state = State.CLOSED
+
+    def retry_ms(self) -> int:
+        """Reconnection time for one listener: jittered, so that they do not all return at once."""
+        return self._jitter.randint(*RETRY_MS)
+
+    # --- routes
+
+    def _stream(self, stream: Stream, request: RequestHead) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            if scheme.lower() != "bearer":
+                raise SignatureRejected("no bearer token")
+            stream.user = token_user(self._secret, token.strip())
+        except SignatureRejected as error:
+            measures.REFUSED.labels("401").inc()
+            challenge = (("WWW-Authenticate", "Bearer"),)
+            stream.answer(wire.problem(401, "unauthorized", f"token: {error}", challenge))
+            return
+        if self.draining or self._live >= self._capacity:
+            self._refuse(stream, "this edge is draining" if self.draining else "this edge is full")
+            return
+        self._lane(stream).open(stream, self._opening(request.headers.get("last-event-id", "")))
+
+    def _opening(self, last_event_id: str) -> Opening:
+        now_s = asyncio.get_running_loop().time()
+        if not last_event_id or not self._resumes:
+            return Opening(None, False, now_s)
+        since = wire.seq_of(self.region, last_event_id)
+        return Opening(since, since is None, now_s)
+
+    def _ready(self, stream: Stream, request: RequestHead) -> None:
+        if self.joined and not self.draining:
+            _health(stream, request)
+        else:
+            self._refuse(stream, "not ready")
+
+    def _refuse(self, stream: Stream, detail: str) -> None:
+        measures.REFUSED.labels("503").inc()
+        stream.answer(wire.problem(503, "unavailable", detail, _RETRY_AFTER))
+
+    # --- the bus
+
+    def _received(self, message: BusMessage) -> None:
+        if message.lane >= len(self.lanes):
+            return
+        event = wire.new_post(self.region, message.seq, message.post)
+        users = memoryview(message.users).cast("I")
+        self.lanes[message.lane].receive(Message(message.session, message.count, message.seq, event, users))
+
+    def _rejoined(self) -> None:
+        self.joined = True
+        for lane in self.lanes:
+            lane.start_catch_up("bus")
+
+    # --- background
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the edge does."""
+        loops = [self._bus.run(), self._heartbeat.run(), self._sweep()]
+        for lane in self.lanes:
+            loops += [lane.run(), lane.watch()]
+        return loops
+
+    async def _sweep(self) -> None:
+        """End what takes too long: request heads, subscriptions, bursts."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now_s = loop.time()
+            for stream in _expired(self._heads, now_s):
+                self._heads.pop(stream)
+                stream.answer(wire.problem(408, "bad-request", f"no request within {HEAD_TIMEOUT_S:g} s"))
+            for lane in self.lanes:
+                for stream in lane.overdue(now_s):
+                    lane.close(stream)
+                    self._refuse(stream, "the owner of this user's lane does not answer")
+            for stream in _expired(self._bursts, now_s):
+                self._bursts.pop(stream)
+                if self._drop_slow and stream.transport.get_write_buffer_size() > self.buffer_bytes:
+                    self._drop(stream)
+
+    async def drain(self) -> None:
+        """End every stream cleanly; those that do not take their last bytes in time are cut."""
+        self.draining = True
+        streams = [stream for lane in self.lanes for stream in lane.all_streams()]
+        for place, stream in enumerate(streams + list(self._heads)):
+            if stream.state is State.OPENING:
+                self._lane(stream).close(stream)
+                self._refuse(stream, "this edge is draining")
+            else:
+                stream.transport.close()
+            if place % 500 == 499:
+                await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._empty.wait()
+        for stream in streams:
+            stream.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(*(lane.leave_all() for lane in self.lanes))
+
+    def _drop(self, stream: Stream) -> None:
+        measures.SLOW_DROPS.inc()
+        self.lost(stream)
+        stream.transport.abort()
+
+    def _lane(self, stream: Stream) -> Lane:
+        return self.lanes[lane_of(stream.user, len(self.lanes))]
+
+
+def _health(stream: Stream, request: RequestHead) -> None:
+    stream.answer(wire.response(200, "application/json", b'{"status":"ok"}'))
+
+
+def _metrics(stream: Stream, request: RequestHead) -> None:
+    stream.answer(wire.response(200, CONTENT_TYPE_LATEST, generate_latest()))
+
+
+def _expired(deadlines: dict[Stream, float], now_s: float) -> list[Stream]:
+    """Keys whose time is over; the dictionary is in order of time."""
+    late = []
+    for stream, deadline in deadlines.items():
+        if deadline > now_s:
+            break
+        late.append(stream)
+    return late
+
+
+def _capacity() -> int:
+    """Streams this process may hold: as many descriptors as the kernel allows, less some for its own use."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard - SPARE_FDS if hard != resource.RLIM_INFINITY else 1 << 20
+
+
+def listening_socket(port: int, buffer_bytes: int) -> socket.socket:
+    """The socket to accept on. The kernel's send buffer is kept small too: slowness must show here."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * buffer_bytes)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+@asynccontextmanager
+async def serving(context: Context, port: int) -> AsyncIterator[Edge]:
+    """An edge that accepts on `port`; drained when the block ends."""
+    edge = Edge(context)
+    loop = asyncio.get_running_loop()
+    listener = listening_socket(port, edge.buffer_bytes)
+    server = await loop.create_server(lambda: Stream(edge), sock=listener, backlog=BACKLOG)
+    calls: dict[str, Callable[..., Awaitable[Any]]] = {"ping": _ping, "metrics": process.metrics}
+    calls_server = await serve(context.socket(context.name), calls)
+    tasks = [asyncio.create_task(work) for work in edge.loops()]
+    try:
+        yield edge
+    finally:
+        server.close()
+        await edge.drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in edge.lanes:
+            lane.disconnect()
+        calls_server.close()
+
+
+async def _ping() -> str:
+    return "pong"
+
+
+async def main(context: Context) -> None:
+    """Run this region's edge `context.name` ("fep-0": the first port) until told to stop."""
+    port = context.region.fep_ports[int(context.name.rpartition("-")[2])]
+    async with serving(context, port):
+        log.info("listening on port %d", port)
+        await context.stopping.wait()

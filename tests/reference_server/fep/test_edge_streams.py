@@ -1,0 +1,214 @@
+"""Streams through the real edge: subscribe, resume, gaps, losses of the parts behind it."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from edge_stubs import REGION, SECRET, RedisServer, Stack, StubOwner, until
+
+from reference_server.fep import wire
+from reference_server.security import make_token
+
+USER = 7
+POSTS = [uuid.UUID(int=n).bytes for n in range(1, 50)]
+
+
+def text(post: bytes) -> str:
+    return str(uuid.UUID(bytes=post))
+
+
+def is_post(block: dict[str, str], seq: int, post: bytes) -> bool:
+    return block == {
+        "id": wire.token(REGION, seq),
+        "event": "new_post",
+        "data": f'{{"type":"new_post","id":"{text(post)}"}}',
+    }
+
+
+async def test_a_stream_starts_with_retry_and_head_then_brings_events(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    owner.write(POSTS[0], [USER])
+    listener = await edge.listen(USER)
+    assert listener.head.startswith("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+    first = await listener.block()
+    assert first["id"] == wire.token(REGION, owner.head)
+    assert 1000 <= int(first["retry"]) <= 3000
+    seq = await owner.publish(POSTS[1], [USER, USER + 1])
+    assert is_post(await listener.block(), seq, POSTS[1])
+
+
+async def test_two_streams_of_one_user_both_get_the_event_and_one_may_leave(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    phone, desk, tablet = [await edge.listen(USER) for _ in range(3)]
+    for listener in (phone, desk, tablet):
+        await listener.block()
+    desk.close()
+    await until(lambda: edge.open_streams == 2, "one stream left")
+    seq = await owner.publish(POSTS[0], [USER])
+    assert is_post(await phone.block(), seq, POSTS[0])
+    assert is_post(await tablet.block(), seq, POSTS[0])
+    assert owner.listening["fep-0"] == {USER}
+
+
+async def test_resume_brings_what_was_missed_once_and_in_order(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    since = owner.write(POSTS[0], [USER])
+    missed = [owner.write(post, [USER]) for post in POSTS[1:4]]
+    owner.write(POSTS[9], [USER + 1])
+    listener = await edge.listen(USER, since=wire.token(REGION, since))
+    assert (await listener.block())["id"] == wire.token(REGION, since)
+    for seq, post in zip(missed, POSTS[1:4], strict=True):
+        assert is_post(await listener.block(), seq, post)
+    assert await listener.block() == {"id": wire.token(REGION, owner.head)}
+    live = await owner.publish(POSTS[5], [USER])
+    assert is_post(await listener.block(), live, POSTS[5])
+
+
+@pytest.mark.parametrize(
+    "since",
+    ["nonsense", "us-east.1", "ap-tokyo.1.1", "us-east.1.99999999", "us-east.70000.1", "us-east.2.1", "é.1.1"],
+)
+async def test_a_resume_point_that_means_nothing_gives_a_resync_at_the_head(
+    stack: Stack, owner: StubOwner, since: str
+) -> None:
+    edge = await stack()
+    owner.write(POSTS[0], [USER])
+    listener = await edge.listen(USER, since=since)
+    head = wire.token(REGION, owner.head)
+    assert (await listener.block())["id"] == head
+    assert await listener.block() == {"id": head, "event": "resync", "data": '{"type":"resync"}'}
+    live = await owner.publish(POSTS[5], [USER])
+    assert is_post(await listener.block(), live, POSTS[5])
+
+
+async def test_with_the_defect_no_resume_the_gap_is_silently_skipped(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack(defects=("no-resume",))
+    since = owner.write(POSTS[0], [USER])
+    owner.write(POSTS[1], [USER])
+    listener = await edge.listen(USER, since=wire.token(REGION, since))
+    assert (await listener.block())["id"] == wire.token(REGION, owner.head)
+    live = await owner.publish(POSTS[5], [USER])
+    assert is_post(await listener.block(), live, POSTS[5])
+
+
+async def test_a_gap_on_the_bus_is_filled_before_the_event_that_shows_it(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    lost = [await owner.publish(post, [USER], lose=True) for post in POSTS[:2]]
+    shown = await owner.publish(POSTS[2], [USER])
+    for seq, post in zip([*lost, shown], POSTS[:3], strict=True):
+        assert is_post(await listener.block(), seq, post)
+
+
+@pytest.mark.slow
+async def test_a_lost_last_message_is_noticed_although_nothing_follows(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    seq = await owner.publish(POSTS[0], [USER], lose=True)
+    assert is_post(await listener.block(), seq, POSTS[0])
+
+
+async def test_a_gap_that_cannot_be_filled_gives_a_resync(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    await owner.publish(POSTS[0], [USER], lose=True)
+    owner.floor = owner.head
+    await owner.publish(POSTS[1], [USER])
+    assert await listener.block() == {
+        "id": wire.token(REGION, owner.head),
+        "event": "resync",
+        "data": '{"type":"resync"}',
+    }
+
+
+async def test_an_event_between_presence_and_the_answer_is_not_lost(stack: Stack, owner: StubOwner) -> None:
+    """The owner notes presence, then takes its time; meanwhile a record passes on the bus."""
+    edge = await stack()
+    steady = await edge.listen(USER + 1)
+    await steady.block()
+    answer = owner.subscribe
+
+    async def slow(fep: str, users: list[list[int | None]]) -> list[object]:
+        reply = await answer(fep, users)
+        seq = await owner.publish(POSTS[0], [USER, USER + 1])
+        assert is_post(await steady.block(), seq, POSTS[0])  # so the edge has read the message
+        return reply
+
+    await owner.stop()
+    owner.subscribe = slow  # type: ignore[method-assign]
+    await owner.start()
+    listener = await edge.listen(USER)
+    await listener.block()
+    assert is_post(await listener.block(), owner.head, POSTS[0])
+
+
+@pytest.mark.slow
+async def test_redis_cache_killed_and_back(stack: Stack, owner: StubOwner, redis_server: RedisServer) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    first = await owner.publish(POSTS[0], [USER])
+    assert is_post(await listener.block(), first, POSTS[0])
+    redis_server.kill()
+    unseen = owner.write(POSTS[1], [USER])
+    redis_server.start()
+    assert is_post(await listener.block(), unseen, POSTS[1])
+    live = await owner.publish(POSTS[2], [USER])
+    assert is_post(await listener.block(), live, POSTS[2])
+
+
+@pytest.mark.slow
+async def test_owner_restarted_all_users_are_registered_again(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listeners = [await edge.listen(user) for user in range(5)]
+    for listener in listeners:
+        await listener.block()
+    await owner.stop()
+    unseen = owner.write(POSTS[0], [3])
+    await owner.restart()
+    assert is_post(await listeners[3].block(), unseen, POSTS[0])
+    await until(lambda: len(owner.listening.get("fep-0", ())) == 5, "all registered")
+    live = await owner.publish(POSTS[1], list(range(5)))
+    for listener in listeners:
+        assert is_post(await listener.block(), live, POSTS[1])
+
+
+async def test_a_closed_stream_leaves_the_lane(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    listener.close()
+    await until(lambda: not owner.listening["fep-0"], "unsubscribed")
+
+
+async def test_many_requests_share_few_calls(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    tokens = [make_token(SECRET, user)[0] for user in range(200)]
+    request = "GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n"
+    for token in tokens:
+        await edge.send(request.format(token).encode())
+    await until(lambda: len(owner.listening.get("fep-0", ())) == 200, "all subscribed")
+    assert len(owner.subscribes) < 100
+
+
+@pytest.mark.slow
+async def test_heartbeats_come_to_an_idle_stream(stack: Stack) -> None:
+    edge = await stack(flags={"sse_heartbeat_s": 1})
+    listener = await edge.listen(USER)
+    await listener.block()
+    assert await listener.reader.readuntil(b"\n\n") == b": hb\n\n"
+
+
+async def test_drain_ends_streams_cleanly_and_refuses_new_ones(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    edge.stop()  # type: ignore[attr-defined]
+    assert await listener.rest() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await edge.listen(USER)
+    await until(lambda: not owner.listening["fep-0"], "unsubscribed")
