@@ -6,21 +6,15 @@ import click
 import duckdb
 from rich.table import Table
 
+from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import find_run, json_option, messages, print_json, results
 from harness.core.errors import ExitCode, UsageError
-from harness.core.verdict import Outcome
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
 from harness.report.terminal import print_verdict
 from harness.run.doctor import examine
 from harness.run.judging import judge_and_store
 from harness.run.scenario_file import load_scenario, scenario_paths
-
-EXIT_OF = {
-    Outcome.PASS: ExitCode.PASS,
-    Outcome.FAIL: ExitCode.FAIL,
-    Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-}
 
 
 @click.command()

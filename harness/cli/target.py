@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from pathlib import Path
 
 import click
 from rich.table import Table
 
+from harness.cli.exit_codes import EXIT_OF
+from harness.cli.interrupt import run_interruptible
 from harness.cli.output import json_option, print_json, results
 from harness.contract.conformance import conform as run_conformance
 from harness.contract.profile import load_profile, require_loopback
-from harness.core.errors import ExitCode
+from harness.core.scenario import Population
 from harness.core.verdict import Check, Outcome, worst
+from harness.load.population import make_population, write_population
 from harness.record.run_directory import RunDirectory
 from harness.run.target import target_up
 
 STYLES = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
 CONFORMANCE_USERS = 400
+CONFORMANCE_SEED = 1
 
 
 @click.command()
@@ -31,14 +34,13 @@ def conform(target: str, allow_hosts: tuple[str, ...], defects: tuple[str, ...],
 
     Example: feedstorm conform --target reference
     """
-    checks = asyncio.run(_conform(target, allow_hosts, defects))
+    checks = run_interruptible(_conform(target, allow_hosts, defects))
     if as_json:
         print_json(checks)
     else:
         _print(checks)
     outcome = worst(c.verdict for c in checks if not c.skipped)
-    codes = {Outcome.PASS: ExitCode.PASS, Outcome.FAIL: ExitCode.FAIL, Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
-    raise click.exceptions.Exit(codes[outcome])
+    raise click.exceptions.Exit(EXIT_OF[outcome])
 
 
 async def _conform(target: str, allow_hosts: tuple[str, ...], defects: tuple[str, ...]) -> list[Check]:
@@ -46,7 +48,8 @@ async def _conform(target: str, allow_hosts: tuple[str, ...], defects: tuple[str
     require_loopback(profile, allow_hosts)
     with tempfile.TemporaryDirectory(prefix="feedstorm-conform-") as folder:
         run = RunDirectory(Path(folder)).create()
-        write_empty_population(run, CONFORMANCE_USERS)
+        spec = Population(users=CONFORMANCE_USERS, mean_follows=1)
+        write_population(make_population(spec, CONFORMANCE_SEED), spec, CONFORMANCE_SEED, run.population)
         async with target_up(profile, run, CONFORMANCE_USERS, defects) as live:
             require_loopback(live, allow_hosts)
             return await run_conformance(live)

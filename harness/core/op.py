@@ -101,3 +101,8 @@ class Op(msgspec.Struct, kw_only=True, omit_defaults=True):
 def text_hash(text: str) -> int:
     """A 63-bit hash of a post's text, equal in every process (the builtin `hash` is not)."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def user_number(user_id: str) -> int:
+    """The population number behind a user's id; -1 for an id that is none of ours."""
+    return int(user_id) if user_id.isdecimal() else -1

@@ -1,0 +1,71 @@
+"""`feedstorm run`: the main job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from harness.cli.exit_codes import EXIT_OF
+from harness.cli.interrupt import run_interruptible
+from harness.cli.output import RUNS, json_option, messages, print_json
+from harness.cli.watching import watching
+from harness.core.errors import UsageError
+from harness.record.run_directory import RunDirectory
+from harness.report.terminal import print_verdict
+from harness.run.execute import Execution
+from harness.run.request import read_request
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--target", help="Target profile: a name or a path; default: what the scenario says.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the run.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/<time>-<scenario>.")
+@click.option("--defect", "defects", multiple=True, metavar="NAME", help="Plant a defect in the reference stack.")
+@click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
+@json_option
+def run(
+    scenario: str,
+    target: str | None,
+    assignments: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+    defects: tuple[str, ...],
+    flags: tuple[str, ...],
+    allow_hosts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run a scenario against a target and judge it.
+
+    \b
+    Examples:
+      feedstorm run celebrity-cache-kill
+      feedstorm run celebrity-cache-kill --defect skip-notify      (must fail, and say why)
+      feedstorm run region-lag --set load.posts=80/s --seed 7
+    """
+    directory = _run_directory(out, scenario)
+    request = read_request(scenario, target, assignments, seed, directory, defects, flags, allow_hosts)
+    console = messages()
+    with watching(console) as observe:
+        verdict = run_interruptible(Execution(request, observe).execute())
+    run_files = RunDirectory(directory)
+    if as_json:
+        print_json(verdict)
+    else:
+        print_verdict(verdict, console)
+        console.print(f"report: {run_files.report}", soft_wrap=True)
+    raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
+
+
+def _run_directory(out: Path | None, scenario: str) -> Path:
+    """Where the run goes. Raises UsageError when there is a run already."""
+    if out is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        return (RUNS / f"{stamp}-{Path(scenario).stem}").resolve()
+    if (out / "scenario.json").exists():
+        raise UsageError(f"--out {out}: holds a run already; choose another directory")
+    return out.resolve()

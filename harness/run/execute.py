@@ -1,0 +1,227 @@
+"""One run, from a validated request to a verdict.
+
+    1 write what the run is made of; heal what an older, killed run left behind
+    2 population, written for the target to read
+    3 bring the target up, or connect to it
+    4 tokens, load processes, streams open
+    5 phases: load by schedule, faults on their timeline
+    6 drain, final reads
+    7 end the load processes, merge histograms, end the target
+    8 judge, report
+Every stage has its undo on one stack. It is unwound in reverse order also on an error, on Ctrl-C and on SIGTERM
+(both arrive here as a cancellation).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from chaos.guard import validate_phases
+from chaos.schedule import FaultRunner
+from chaos.timeline import DueFault, due_faults
+from harness.contract.profile import Profile, require_loopback
+from harness.core.clock import NS_PER_S, now_ns
+from harness.core.errors import ResidueError, UnavailableError, UsageError
+from harness.core.scenario import Scenario
+from harness.core.verdict import Verdict
+from harness.load.members import make_plan
+from harness.load.plan import LoadPlan, PlanRegion, write_plan, write_tokens
+from harness.load.population import Population, make_population, resolved, write_population
+from harness.load.tokens import obtain_tokens
+from harness.record.histograms import merge_histograms
+from harness.record.history import HistoryWriter
+from harness.record.run_directory import RunDirectory
+from harness.run import stages
+from harness.run.cover import choose_readers
+from harness.run.final_reads import MAX_READERS, FinalReader, read_written
+from harness.run.judging import judge_and_store
+from harness.run.load_processes import LoadProcesses, load_processes
+from harness.run.request import RunRequest
+from harness.run.target import target_up
+
+LEAD_S = 0.5
+"""from the start command to the first arrival"""
+DRAIN_QUIET_S = 1.5
+DRAIN_LIMIT_S = 20.0
+POLL_S = 0.25
+
+
+@dataclass
+class Progress:
+    """What a run shows while it runs; `stage` in words, the rest once it exists."""
+
+    request: RunRequest
+    run: RunDirectory
+    stage: str = "preparing"
+    plan: LoadPlan | None = None
+    t0_ns: int = 0
+    load: LoadProcesses | None = None
+    faults: FaultRunner | None = None
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass
+class Execution:
+    """One run under way."""
+
+    request: RunRequest
+    observe: Observer
+    run: RunDirectory = field(init=False)
+    scenario: Scenario = field(init=False)
+    population: Population = field(init=False)
+    profile: Profile = field(init=False)
+    plan: LoadPlan = field(init=False)
+    tokens: dict[int, str] = field(default_factory=dict)
+    progress: Progress = field(init=False)
+
+    async def execute(self) -> Verdict:
+        """All stages. Raises FeedstormError for what a person can act on."""
+        self.run = RunDirectory(self.request.out).create()
+        self.progress = Progress(self.request, self.run)
+        watcher = asyncio.create_task(self._watch())
+        try:
+            self._prepare()
+            async with AsyncExitStack() as undo:
+                await self._start_target(undo)
+                await self._load_and_break(undo)
+            self._say("judging")
+            merge_histograms(self.run)
+            return await asyncio.to_thread(judge_and_store, self.run)
+        finally:
+            watcher.cancel()
+            self._say("done")
+            (self.run.path / "tokens.json").unlink(missing_ok=True)
+
+    def _say(self, stage: str) -> None:
+        self.progress.stage = stage
+        self.observe(self.progress)
+
+    async def _watch(self) -> None:
+        while True:
+            self.observe(self.progress)
+            await asyncio.sleep(POLL_S)
+
+    def _prepare(self) -> None:
+        """Stages 1 and 2."""
+        self._say("making the population")
+        left = stages.heal_older_runs(self.run.path.parent)
+        if left:
+            raise ResidueError("left by an older run and not undone:\n" + "\n".join(left))
+        stages.link_latest(self.run)
+        spec = self.request.scenario.population
+        self.population = make_population(spec, self.request.scenario.seed)
+        self.scenario = resolved(self.request.scenario, self.population)
+        stages.write_request(self.run, self.request, self.scenario)
+        write_population(self.population, self.scenario.population, self.scenario.seed, self.run.population)
+
+    async def _start_target(self, undo: AsyncExitStack) -> None:
+        """Stage 3, and what can only be checked now."""
+        self._say("starting the target")
+        request, users = self.request, self.population.users
+        up = target_up(request.profile, self.run, users, request.defects, request.flags)
+        self.profile = await undo.enter_async_context(up)
+        require_loopback(self.profile, request.allow_hosts)
+        stages.write_profile(self.run, self.profile)
+        if self.request.has_handles:
+            self._check_faults()
+        takes_population = request.profile.start and "{population}" in " ".join(request.profile.start.command)
+        if not takes_population and self.scenario.population.joined == "all":
+            self._say("signing users up, following")
+            await stages.create_population(self.profile, self.population)
+
+    def _check_faults(self) -> None:
+        """Faults against the handles that are really there. Raises UnavailableError when a part is missing."""
+        problems = validate_phases(self.request.phases, self.profile.handles, self.request.allow_hosts)
+        if problems and self.profile.missing:
+            lacking = ", ".join(self.profile.missing)
+            raise UnavailableError(
+                f"scenario {self.scenario.name} needs {lacking}, missing on this machine; see `feedstorm doctor`"
+            )
+        if problems:
+            raise UsageError(problems)
+
+    async def _load_and_break(self, undo: AsyncExitStack) -> None:
+        """Stages 4 to 7."""
+        self._say("signing users in")
+        regions = {n: PlanRegion(api=u.api, stream=u.stream) for n, u in self.profile.regions.items()}
+        tokens_file, plan_file = self.run.path / "tokens.json", self.run.path / "plan.json"
+        identity = self.profile.users.identity
+        plan = make_plan(self.scenario, self.population, regions, self.run, tokens_file, identity)
+        if self.profile.capabilities.stream == "none":
+            plan = msgspec.structs.replace(plan, listeners=())
+        self.plan = self.progress.plan = plan
+        self.tokens = await obtain_tokens(plan)
+        write_tokens(tokens_file, self.tokens)
+        write_plan(plan_file, plan)
+        self._say("opening streams")
+        load = await undo.enter_async_context(load_processes(self.run, plan_file, len(plan.listeners)))
+        self.progress.load = load
+        if plan.listeners:
+            await load.open_streams(len(plan.listeners))
+        await self._phases(undo, load)
+        self._say("draining")
+        await self._drain(load)
+        self._say("final reads")
+        await self._final_reads()
+        self._say("collecting")
+        await load.finish()
+        self._note_lost(load)
+
+    async def _phases(self, undo: AsyncExitStack, load: LoadProcesses) -> None:
+        """Stage 5: the timeline is fixed; what runs late does not move it."""
+        t0_ns = now_ns() + round((LEAD_S + self.scenario.warmup_s) * NS_PER_S)
+        faults = due_faults(self.request.phases, t0_ns, self.profile.handles)
+        stages.write_phases(self.run, self.plan, t0_ns, faults)
+        runner = FaultRunner(self.profile.handles, self.run.path / "ledger.jsonl", self.run.faults)
+        undo.callback(runner.undo_all)
+        self.progress.faults = runner
+        load.start(t0_ns)
+        self.progress.t0_ns = t0_ns
+        self._say("running")
+        end_s = (t0_ns + self.plan.end_ns) / NS_PER_S
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stages.scrape_phases(self.run, self.profile, self.scenario.phases, t0_ns))
+            group.create_task(self._faults(runner, faults))
+            await asyncio.sleep(max(0.0, end_s - now_ns() / NS_PER_S))
+
+    async def _faults(self, runner: FaultRunner, faults: list[DueFault]) -> None:
+        if faults:
+            await runner.run(faults)
+
+    async def _drain(self, load: LoadProcesses) -> None:
+        """Stage 6: load has stopped; wait until no event has come for a while."""
+        deadline = now_ns() + round(DRAIN_LIMIT_S * NS_PER_S)
+        locust = [m for m in load.members if m.kind == "locust"]
+        quiet_since, events = now_ns(), -1
+        while now_ns() < deadline:
+            if load.total("events") != events or any(m.state == "running" for m in locust):
+                quiet_since, events = now_ns(), load.total("events")
+            elif now_ns() - quiet_since > DRAIN_QUIET_S * NS_PER_S:
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _final_reads(self) -> None:
+        """Stage 6: followers look for every acknowledged post."""
+        written = await asyncio.to_thread(read_written, self.run.history)
+        allowed = np.arange(self.population.users)
+        if self.scenario.population.joined == "none":
+            allowed = np.array(sorted(written.joined), dtype=np.int64)
+        graph = self.population
+        authors = np.array(sorted(written.authors), dtype=np.int64)
+        readers = choose_readers(authors, graph.offsets, graph.followees, graph.hot, allowed, MAX_READERS)
+        with HistoryWriter(self.run.history / "final.jsonl") as history:
+            reader = FinalReader(self.profile, self.tokens, history, self.scenario.seed)
+            await reader.run([int(u) for u in readers], written.first_ts_us)
+
+    def _note_lost(self, load: LoadProcesses) -> None:
+        """A load process that was lost says nothing of itself: say it for it, so that the verdict cannot pass."""
+        for name in load.lost:
+            stages.note_lost(self.run, name)

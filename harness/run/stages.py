@@ -1,0 +1,136 @@
+"""The stages of a run that stand on their own: what is written first, population and tokens, the phases' timeline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from chaos.ledger import heal
+from chaos.timeline import DueFault
+from harness.contract.client import FeedClient
+from harness.contract.profile import Profile
+from harness.core.clock import NS_PER_S, now_ns
+from harness.core.errors import UnavailableError
+from harness.core.scenario import Phase, Scenario
+from harness.load.plan import LoadPlan
+from harness.load.population import Population
+from harness.record.run_directory import RunDirectory
+from harness.run.manifest import manifest
+from harness.run.request import RunRequest
+from harness.run.scrape import scrape
+
+FOLLOW_CONCURRENCY = 32
+
+
+def write_request(run: RunDirectory, request: RunRequest, scenario: Scenario) -> None:
+    """Stage 1: what the run is made of, before anything can go wrong."""
+    run.scenario.write_bytes(msgspec.json.format(msgspec.json.encode(scenario), indent=1))
+    run.scenario_toml.write_text(tomli_w.dumps(_without_none(msgspec.to_builtins(scenario))), encoding="utf-8")
+    facts = manifest(scenario.name, scenario.seed, request.profile.name, request.defects)
+    run.manifest.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+
+
+def write_profile(run: RunDirectory, profile: Profile) -> None:
+    """The resolved profile, for the judge."""
+    run.profile.write_bytes(msgspec.json.encode(profile))
+
+
+def heal_older_runs(runs: Path) -> list[str]:
+    """Undo what runs that were killed left behind. Returns what could not be undone."""
+    left: list[str] = []
+    for ledger in sorted(runs.glob("*/ledger.jsonl")):
+        if not ledger.parent.is_symlink():
+            left += heal(ledger)
+    return left
+
+
+async def create_population(profile: Profile, population: Population) -> None:
+    """Sign up and follow through the contract, for a target that takes no population at its start."""
+    edges = [(int(u), int(f)) for u in range(population.users) for f in population.followees_of(u)]
+    users = list(range(population.users))
+    async with FeedClient.of(profile, next(iter(profile.regions))) as client:
+        tokens: dict[int, str] = {}
+
+        async def join(user: int) -> None:
+            result = await client.sign_up(profile.users.identity_of(user))
+            if result.value is None:
+                raise UnavailableError(f"sign-up of {profile.users.identity_of(user)!r} failed: {result.error}")
+            tokens[user] = result.value.token
+
+        async def follow(edge: tuple[int, int]) -> None:
+            result = await client.user(tokens[edge[0]]).follow(profile.users.identity_of(edge[1]))
+            if not result.ok:
+                raise UnavailableError(f"user {edge[0]} could not follow {edge[1]}: {result.error}")
+
+        await _each(users, join)
+        await _each(edges, follow)
+
+
+async def _each(items: list[Any], work: Any) -> None:
+    """Do the work for each item, a few at a time."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(FOLLOW_CONCURRENCY, len(items))):
+            group.create_task(worker())
+
+
+def write_phases(run: RunDirectory, plan: LoadPlan, t0_ns: int, faults: list[DueFault]) -> None:
+    """phases.json: when each phase is, in monotonic time, and which faults are due in it."""
+    rows, struck = [], False
+    for phase in plan.phases:
+        due = [f.id for f in faults if f.phase == phase.name]
+        struck = struck or bool(due)
+        calm = "recovered" if struck else "baseline"
+        kind = "warmup" if phase.start_ns < 0 else "fault" if due else calm
+        times = {"start_ns": t0_ns + phase.start_ns, "end_ns": t0_ns + phase.end_ns}
+        rows.append({"name": phase.name, **times, "kind": kind, "faults": due})
+    run.phases.write_bytes(msgspec.json.encode(rows))
+
+
+async def scrape_phases(run: RunDirectory, profile: Profile, phases: tuple[Phase, ...], t0_ns: int) -> None:
+    """Read the target's own metrics at the start and end of each phase."""
+    path = run.path / "scrapes.jsonl"
+    at_s = t0_ns / NS_PER_S
+    for phase in phases:
+        await _sleep_until(at_s)
+        await scrape(profile, phase.name, "start", path)
+        at_s += phase.duration_s
+        await _sleep_until(at_s)
+        await scrape(profile, phase.name, "end", path)
+
+
+async def _sleep_until(at_s: float) -> None:
+    await asyncio.sleep(max(0.0, at_s - now_ns() / NS_PER_S))
+
+
+def note_lost(run: RunDirectory, name: str) -> None:
+    """A generator row for a load process that ended before it could write its own."""
+    row = {"process": name, "completed": False, "errors": ["the process was lost"]}
+    with run.generator.open("ab") as file:
+        file.write(msgspec.json.encode(row) + b"\n")
+
+
+def link_latest(run: RunDirectory) -> None:
+    """Point runs/latest at this run."""
+    link = run.path.parent / "latest"
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(run.path.name)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
