@@ -1,0 +1,228 @@
+"""The case before the judge: the facts of one run, read once from its directory.
+
+Reads scenario, profile, phases, faults, generator rows and scrapes. The history itself is `harness.judge.tables`.
+Writes nothing. Absent files read as empty: what needs them is then inconclusive, never a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.contract.profile import Profile
+from harness.core.clock import NS_PER_S
+from harness.core.scenario import Scenario
+from harness.record.run_directory import RunDirectory
+
+EVIDENCE_LIMIT = 20
+FEED_DEPTH = 800
+"""entries a feed must show (FACTS section 5: checkers judge the newest `feed_depth` arrivals)"""
+STABLE_EDGE_NS = 5 * NS_PER_S
+"""a follow edge counts for posts acknowledged at least this long after its last change"""
+FOREVER_NS = 1 << 62
+
+
+class Phase(msgspec.Struct, kw_only=True):
+    """A stretch of the run, monotonic times."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    kind: str = ""
+    """ "warmup", "baseline", "fault" or "recovered" """
+    faults: list[str] = []
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """One fault with its actual times, as the chaos schedule recorded it."""
+
+    id: str
+    kind: str
+    handle: str
+    phase: str = ""
+    injected_ns: int | None = None
+    undone_ns: int | None = None
+    region: str | None = None
+    regions: list[str] = []
+    due_ns: int | None = None
+    witnessed_ns: int | None = None
+    undo_started_ns: int | None = None
+    params: dict[str, Any] = {}
+    witness: dict[str, Any] = {}
+    undo: dict[str, Any] = {}
+    colour: str = ""
+
+
+class LoadReport(msgspec.Struct, kw_only=True):
+    """What one load process says of itself at its end."""
+
+    process: str
+    kind: str = ""
+    planned: int = 0
+    sent: int = 0
+    late: int = 0
+    dropped: int = 0
+    max_late_ms: float = 0.0
+    loop_lag_p99_ms: float = 0.0
+    loop_lag_max_ms: float = 0.0
+    completed: bool = False
+    errors: list[str] = []
+
+
+class Scrape(msgspec.Struct, kw_only=True):
+    """The target's own metrics at the border of a phase; empty text: it did not answer."""
+
+    phase: str
+    at: str
+    """ "start" or "end" """
+    region: str
+    at_ns: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time in which promises for undisturbed operation do not bind: a fault and its convergence."""
+
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """The facts of a run."""
+
+    run: RunDirectory
+    scenario: Scenario
+    profile: Profile
+    phases: list[Phase]
+    faults: list[Fault] = field(default_factory=list)
+    load: list[LoadReport] = field(default_factory=list)
+    scrapes: list[Scrape] = field(default_factory=list)
+
+    @property
+    def t0_ns(self) -> int:
+        """End of the warm-up: the zero of every time in evidence and reports."""
+        for phase in self.phases:
+            if phase.kind != "warmup":
+                return phase.start_ns
+        return self.phases[0].start_ns if self.phases else 0
+
+    @property
+    def end_ns(self) -> int:
+        """End of the last phase."""
+        return self.phases[-1].end_ns if self.phases else 0
+
+    @property
+    def judged_phases(self) -> list[Phase]:
+        """All phases but the warm-up."""
+        return [p for p in self.phases if p.kind != "warmup"]
+
+    @property
+    def celebrities(self) -> int:
+        """Number of celebrities; they are users 0 .. n-1."""
+        return len(self.scenario.population.celebrities)
+
+    @property
+    def convergence_ns(self) -> int:
+        """T of the profile: from the end of a fault until everything holds again."""
+        return round(self.profile.slo.convergence_s * NS_PER_S)
+
+    @property
+    def visibility_ns(self) -> int:
+        """Promise for a post to be in a follower's feed, same region."""
+        return round(self.profile.slo.visibility_s * NS_PER_S)
+
+    @property
+    def celebrity_ns(self) -> int:
+        """The same for a celebrity's post."""
+        return round(self.profile.slo.celebrity_s * NS_PER_S)
+
+    @property
+    def cross_region_ns(self) -> int:
+        """The same in another region."""
+        return round(self.profile.slo.cross_region_s * NS_PER_S)
+
+    @property
+    def heal_ns(self) -> int:
+        """End of the last fault; 0 without faults; for ever when one was not undone."""
+        return max((f.undone_ns or FOREVER_NS for f in self.faults if f.injected_ns is not None), default=0)
+
+    @property
+    def fault_windows(self) -> list[Window]:
+        """From each injection to its undo + T, overlapping ones joined, in time order."""
+        windows: list[Window] = []
+        injected = [f for f in self.faults if f.injected_ns is not None]
+        for fault in sorted(injected, key=lambda f: f.injected_ns or 0):
+            start = fault.injected_ns or 0
+            end = FOREVER_NS if fault.undone_ns is None else fault.undone_ns + self.convergence_ns
+            if windows and start <= windows[-1].end_ns:
+                windows[-1] = Window(windows[-1].start_ns, max(end, windows[-1].end_ns))
+            else:
+                windows.append(Window(start, end))
+        return windows
+
+    def at(self, time_ns: int) -> str:
+        """A time as evidence shows it: seconds from t0."""
+        return f"{(time_ns - self.t0_ns) / NS_PER_S:.3f} s"
+
+
+def read_case(run: RunDirectory) -> Case:
+    """Read the facts of a run. Raises OSError or msgspec.DecodeError when scenario, profile or phases are unreadable."""
+    scenario = msgspec.json.decode(run.scenario.read_bytes(), type=Scenario)
+    profile = msgspec.json.decode(run.profile.read_bytes(), type=Profile)
+    phases = msgspec.json.decode(run.phases.read_bytes(), type=list[Phase])
+    return Case(
+        run=run,
+        scenario=scenario,
+        profile=profile,
+        phases=with_kinds(phases),
+        faults=_lines(run.faults, Fault),
+        load=_lines(run.generator, LoadReport),
+        scrapes=_lines(run.path / "scrapes.jsonl", Scrape),
+    )
+
+
+def with_kinds(phases: list[Phase]) -> list[Phase]:
+    """The phases with kinds filled in where absent: warm-up, baseline up to the first fault, recovered after it."""
+    struck = False
+    named: list[Phase] = []
+    for phase in phases:
+        kind = phase.kind
+        if not kind:
+            kind = (
+                "warmup"
+                if phase.name == "warmup"
+                else "fault"
+                if phase.faults
+                else "recovered"
+                if struck
+                else "baseline"
+            )
+        struck = struck or kind == "fault"
+        named.append(msgspec.structs.replace(phase, kind=kind))
+    return named
+
+
+Row = TypeVar("Row")
+
+
+def _lines(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a JSON lines file; a torn last line is dropped."""
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(kind)
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            rows.append(decoder.decode(line))
+        except msgspec.DecodeError:
+            if number < len(lines) - 1:
+                raise
+    return rows

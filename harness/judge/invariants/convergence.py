@@ -1,0 +1,102 @@
+"""11. Convergence: after the last fault all regions show a user the same feed.
+
+Formally: the k-th final walk of a user in one region and his k-th in another show the same set of posts above the
+higher of their two ends, for every k, that is on all consecutive samples.
+
+Scope: walks that began after max(last acknowledgement + C, heal + T) (C cross-region promise, with a celebrity the
+celebrity promise on top); undegraded, without a hole; deleted posts, changed edges and posts beyond the newest 800
+arrivals are left out.
+Inconclusive: no user was read in two regions after that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.trial import Checker, Finding, Trial
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One final walk: all it showed at or above `lo`."""
+
+    region: str
+    start_ns: int
+    lo: int
+    items: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A post that one sample shows and the other, of the same user and round, does not."""
+
+    user: int
+    round: int
+    item: int
+    shown_in: str
+    absent_in: str
+    start_ns: int
+
+
+_WALKS = """
+SELECT w."user", w.region, w.walk, w.start_ns, w.lo, list(g.op) AS ops FROM walk w JOIN page g ON g.walk = w.walk
+WHERE w.final AND w.whole AND NOT w.degraded AND w.start_ns >= $settled
+GROUP BY ALL ORDER BY w."user", w.start_ns
+"""
+
+
+def check(trial: Trial) -> Finding:
+    """Compare the final walks of each user across regions, round by round."""
+    case = trial.case
+    last_ack = trial.number("SELECT max(ack_ns) FROM post")
+    patience = case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
+    settled = max(last_ack + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)
+    samples: dict[int, list[Sample]] = {}
+    for user, region, _, start, lo, ops in trial.rows(_WALKS, settled=settled):
+        items = frozenset(pid for op in ops for pid in trial.shown.of(op)) - trial.ignored(user)
+        samples.setdefault(user, []).append(Sample(region, start, lo, items))
+    compared, differences, rounds = 0, [], 0
+    for user, taken in samples.items():
+        pairs = list(paired(taken))
+        compared += len(pairs)
+        rounds = max([rounds, *(k + 1 for k, _, _ in pairs)])
+        differences += [d for k, one, other in pairs for d in compare(user, k, one, other)]
+    return Finding(
+        observations=compared,
+        violations=len(differences),
+        evidence=_sentences(trial, sorted(differences, key=lambda d: d.start_ns)[:EVIDENCE_LIMIT]),
+        note=f"up to {rounds} consecutive samples of a user",
+    )
+
+
+def paired(samples: Iterable[Sample]) -> Iterator[tuple[int, Sample, Sample]]:
+    """(k, one, other): the k-th samples of each two regions."""
+    by_region: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_region.setdefault(sample.region, []).append(sample)
+    for one, other in combinations(sorted(by_region), 2):
+        for k, (a, b) in enumerate(zip(by_region[one], by_region[other], strict=False)):
+            yield k, a, b
+
+
+def compare(user: int, k: int, one: Sample, other: Sample) -> Iterator[Difference]:
+    """Posts above the higher end of both that only one of them shows."""
+    floor = max(one.lo, other.lo)
+    for a, b in ((one, other), (other, one)):
+        for item in sorted(i for i in a.items - b.items if i >= floor):
+            yield Difference(user, k, item, a.region, b.region, b.start_ns)
+
+
+def _sentences(trial: Trial, differences: list[Difference]) -> list[str]:
+    names = trial.post_names(d.item for d in differences)
+    return [
+        f"final sample {d.round + 1} of user {d.user}: post {names[d.item]} is in his feed of {d.shown_in}, "
+        f"absent from that of {d.absent_in} at {trial.case.at(d.start_ns)}"
+        for d in differences
+    ]
+
+
+CHECKER = Checker(check, needs=("regions", "paging"))

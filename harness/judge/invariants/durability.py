@@ -1,0 +1,75 @@
+"""1. Durability: an acknowledged post that nobody deleted is in the final reads of every stable follower, everywhere.
+
+Formally: for each post w with outcome ok, each follower f (the author is one) whose edge was unchanged from 5 s before
+ack(w), each region, and each undegraded final page of f whose key range covers w: w is on that page.
+
+Scope: the newest 800 arrivals of a feed; pages asked for after ack + the visibility promise in the post's own region,
+and after max(ack + cross-region promise, heal + T) elsewhere. Posts with outcome info may be there or not.
+Inconclusive: no final page covers any post, or a region has none.
+"""
+
+from __future__ import annotations
+
+from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.trial import Checker, Finding, Trial
+
+_SETTLED = """
+c.final AND CASE
+  WHEN c.remote THEN c.age_ns >= $remote + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END AND c.sent_ns >= $healed
+  ELSE c.age_ns >= CASE WHEN c.celebrity THEN $celebrity ELSE $local END END
+"""
+
+_EVIDENCE = f"""
+SELECT k.id, c.ack_ns, c.author, p.region, c."user", c.region, c.own, c.sent_ns
+FROM covered c JOIN post_id k ON k.pid = c.pid JOIN post p ON p.pid = c.pid
+WHERE NOT c.present AND {_SETTLED}
+ORDER BY c.ack_ns, c.sent_ns LIMIT {EVIDENCE_LIMIT}
+"""
+
+
+def check(trial: Trial) -> Finding:
+    """Look for acknowledged posts that a final page covers but does not show."""
+    values = _promises(trial)
+    regions = trial.rows(
+        f"SELECT c.region, count(*), count(*) FILTER (NOT c.present) FROM covered c WHERE {_SETTLED} GROUP BY 1",
+        **values,
+    )
+    [(sought, lost)] = trial.rows(
+        f"""SELECT count(DISTINCT c.pid), count(DISTINCT c.pid) FILTER (NOT c.present)
+            FROM covered c WHERE {_SETTLED}""",
+        **values,
+    )
+    written = trial.number("SELECT count(*) FROM post WHERE NOT deleted")
+    unread = sorted(set(trial.case.profile.regions) - {r for r, _, _ in regions})
+    return Finding(
+        observations=sum(n for _, n, _ in regions),
+        violations=sum(n for _, _, n in regions),
+        evidence=_sentences(trial, values) if lost else [],
+        note=f"{sought:,} of {written:,} acknowledged posts were looked for" + (f", {lost:,} are lost" if lost else ""),
+        unproven=f"no final read covers a post in {', '.join(unread)}" if unread and regions else "",
+    )
+
+
+def _promises(trial: Trial) -> dict[str, int]:
+    case = trial.case
+    return {
+        "local": case.visibility_ns,
+        "celebrity": case.celebrity_ns,
+        "remote": case.cross_region_ns,
+        "healed": case.heal_ns + case.convergence_ns if case.heal_ns else 0,
+    }
+
+
+def _sentences(trial: Trial, values: dict[str, int]) -> list[str]:
+    at = trial.case.at
+    sentences = []
+    for post, ack, author, home, reader, region, own, sent in trial.rows(_EVIDENCE, **values):
+        who = "its author" if own else f"follower {reader}"
+        sentences.append(
+            f"post {post} acknowledged at {at(ack)} to user {author} in {home}; "
+            f"absent from the final read of {who} in {region} at {at(sent)}"
+        )
+    return sentences
+
+
+CHECKER = Checker(check)

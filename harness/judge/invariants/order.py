@@ -1,0 +1,93 @@
+"""4. Order: pages show posts newest first, by (timestamp, id), and all reads agree on every pair.
+
+Formally: within a page, and from the last item of a page to the first of the next page of its walk, keys strictly
+descend; one id carries one timestamp in every read. Together these make any two reads agree on the order of a pair.
+
+Scope: all successful feed pages; the second showing of a post is left to the checker of duplicates; feed/new, whose
+pages follow arrival, is left out.
+Inconclusive: no page with two items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.trial import Checker, Finding, Ints, Shown, Trial
+
+_ACROSS = """
+SELECT op FROM (
+  SELECT op, high, low, lag(low) OVER w AS before, lag(page) OVER w AS page_before, page FROM page
+  WINDOW w AS (PARTITION BY walk ORDER BY page)
+) WHERE page_before = page - 1 AND high > before
+"""
+_DISAGREE = """
+SELECT k.id, min(i.ts_us), max(i.ts_us), min(o.done_ns) FROM item i JOIN post_id k ON k.pid = i.pid JOIN op o ON o.id = i.op
+WHERE i.ts_us <> k.ts_us GROUP BY k.id ORDER BY min(o.done_ns)
+"""
+
+
+def rising_pair(pids: Sequence[int]) -> tuple[int, int] | None:
+    """The first neighbours (upper, lower) of a page that do not descend, second showings left out; None if all do."""
+    firsts = list(dict.fromkeys(pids))
+    for upper, lower in zip(firsts, firsts[1:], strict=False):
+        if lower > upper:
+            return upper, lower
+    return None
+
+
+def suspects(shown: Shown) -> Ints:
+    """Ops of reads in which some neighbours do not strictly descend."""
+    rising = np.flatnonzero(np.diff(shown.pids) >= 0)
+    owner = np.searchsorted(shown.starts, rising, side="right") - 1
+    inside = rising + 1 < shown.starts[owner + 1]
+    return np.unique(shown.ops[owner[inside]])
+
+
+def check(trial: Trial) -> Finding:
+    """Look for neighbours that rise, pages that rise over the page before, and posts with two timestamps."""
+    shown = trial.shown
+    candidates = suspects(shown)
+    feeds = {
+        op
+        for (op,) in trial.rows(
+            "SELECT op FROM page WHERE op IN (SELECT unnest($ops::BIGINT[]))", ops=[int(o) for o in candidates]
+        )
+    }
+    pairs = {op: pair for op in sorted(feeds) if (pair := rising_pair(shown.of(op).tolist())) is not None}
+    across = [op for (op,) in trial.rows(_ACROSS)]
+    disagreements = trial.rows(_DISAGREE)
+    evidence = _sentences(trial, pairs, across)
+    evidence += [
+        f"post {post} carries two timestamps, {first} and {last} µs, by {trial.case.at(done)}"
+        for post, first, last, done in disagreements[:EVIDENCE_LIMIT]
+    ]
+    return Finding(
+        observations=trial.number("SELECT sum(n - 1) FROM page WHERE n > 1"),
+        violations=len(pairs) + len(across) + len(disagreements),
+        evidence=evidence,
+        note=f"{trial.number('SELECT count(*) FROM page WHERE page > 0'):,} pages beyond a first one",
+    )
+
+
+def _sentences(trial: Trial, pairs: dict[int, tuple[int, int]], across: list[int]) -> list[str]:
+    names = trial.post_names(p for pair in pairs.values() for p in pair)
+    rows = trial.rows(
+        f"""SELECT op, "user", region, page, done_ns FROM page WHERE op IN (SELECT unnest($ops::BIGINT[]))
+            ORDER BY done_ns LIMIT {EVIDENCE_LIMIT}""",
+        ops=[*pairs, *across],
+    )
+    sentences = []
+    for op, user, region, page, done in rows:
+        where = f"page {page} of user {user} in {region} at {trial.case.at(done)}"
+        if op in pairs:
+            upper, lower = pairs[op]
+            sentences.append(f"{where} shows {names[upper]} above {names[lower]}, which is newer")
+        else:
+            sentences.append(f"{where} begins with a post newer than the end of the page before it")
+    return sentences
+
+
+CHECKER = Checker(check)

@@ -1,0 +1,82 @@
+"""14. SSE soundness: an event tells of a real post of a followed author, tokens rise, and the post can be read.
+
+Formally, for each new_post event e of listener u:
+ (a) its post was acknowledged, or was seen in a read, or may be one whose POST has outcome info;
+ (b) u is the author, or an edge u -> author was in the population or was made during the run;
+ (c) within one epoch the last part of the resume token is greater than in all earlier events of the session;
+ (d) each undegraded page of u in the same region that covers the post and was asked for at least the visibility promise
+     after e shows it.
+
+Scope: (b) needs the population's graph; (c) tokens of the form PREFIX.NUMBER, one epoch = one PREFIX, opaque tokens are
+not compared; (d) deleted posts and changed edges are left out.
+Inconclusive: no event, or no listener read after an event.
+"""
+
+from __future__ import annotations
+
+from harness.judge import graph
+from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.trial import Checker, Finding, Trial
+
+_UNWRITTEN = """
+SELECT k.id, e."user", e.region, e.event_ns, 'that nobody wrote' FROM event e JOIN post_id k ON k.pid = e.pid
+ANTI JOIN post p ON p.pid = e.pid ANTI JOIN item i ON i.pid = e.pid
+WHERE NOT EXISTS (SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info')
+ORDER BY e.event_ns
+"""
+_NOT_FOLLOWED = """
+WITH pair AS (
+  SELECT e."user", p.author, e.pid, min(e.event_ns) AS event_ns, any_value(e.region) AS region
+  FROM event e JOIN post p ON p.pid = e.pid WHERE p.author <> e."user" GROUP BY 1, 2, 3
+)
+SELECT k.id, pair."user", pair.region, pair.event_ns, 'by user ' || pair.author || ', whom he never followed'
+FROM pair JOIN post_id k ON k.pid = pair.pid
+ANTI JOIN base b ON b.follower = pair."user" AND b.author = pair.author
+ANTI JOIN change c ON c.follower = pair."user" AND c.author = pair.author AND c.followed
+ORDER BY pair.event_ns
+"""
+_FALLING = """
+SELECT k.id, f."user", f.region, f.event_ns,
+       'with token ' || f.prefix || '.' || f.number || ' after ' || f.prefix || '.' || f.before
+FROM (
+  SELECT *, max(number) OVER (PARTITION BY session, prefix ORDER BY event_ns
+                              RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+  FROM event WHERE number IS NOT NULL
+) f JOIN post_id k ON k.pid = f.pid WHERE f.number <= f.before ORDER BY f.event_ns
+"""
+_READ_BACK = """
+CREATE OR REPLACE TEMP TABLE read_back AS
+SELECT c.pid, c."user", c.region, e.event_ns, c.sent_ns, c.present
+FROM (SELECT session, "user", region, pid, min(event_ns) AS event_ns FROM event GROUP BY ALL) e
+JOIN covered c ON c."user" = e."user" AND c.pid = e.pid AND c.region = e.region
+WHERE c.sent_ns >= e.event_ns + $bound
+"""
+_UNREADABLE = """
+SELECT k.id, r."user", r.region, min(r.event_ns),
+       'that his read ' || round(min(r.sent_ns - r.event_ns) / 1e9, 3) || ' s later lacks'
+FROM read_back r JOIN post_id k ON k.pid = r.pid WHERE NOT r.present GROUP BY k.id, r."user", r.region
+ORDER BY min(r.event_ns)
+"""
+
+
+def check(trial: Trial) -> Finding:
+    """Look for events without a post, without a follow edge, out of order, or without a readable post."""
+    trial.con.execute(_READ_BACK, {"bound": trial.case.visibility_ns})
+    found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE)
+    if graph.has_population(trial.con):
+        found += trial.rows(_NOT_FOLLOWED)
+    events, read = trial.rows("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM read_back)")[0]
+    found.sort(key=lambda row: row[3])
+    return Finding(
+        observations=events,
+        violations=len(found),
+        evidence=[
+            f"listener {user} in {region} got an event at {trial.case.at(when)} for post {post} {what}"
+            for post, user, region, when, what in found[:EVIDENCE_LIMIT]
+        ],
+        note=f"{read:,} later reads cover the post of an event",
+        unproven="" if read or not events else "no listener read after an event",
+    )
+
+
+CHECKER = Checker(check, needs=("stream",))

@@ -1,0 +1,160 @@
+"""The history as DuckDB tables, built once before anything is judged.
+
+    op       every row of the history, scalar columns
+    post_id  every post id that was written or seen -> pid; a larger pid stands higher on a page (timestamp, then id)
+    item     op, i (place on the page, from 1), pid, ts_us, author, hash: one row an item of a successful read
+    post     pid, author, region, session, due/sent/ack_ns, ts_us, hash, celebrity, deleted: acknowledged posts
+    page     successful feed pages with the key range they cover: lo <= pid < hi
+    walk     pages of one walk together
+
+`harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show, `harness.judge.streams`
+the streams and their events. Tables live in memory; large intermediates spill into the run directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
+
+THREADS = 2
+MEMORY_LIMIT = "3GB"
+SPILL_FOLDER = ".judge-spill"
+
+
+@contextmanager
+def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the tables above, read from `ops` (ops.parquet); its spill folder is gone afterwards."""
+    spill = case.run.path / SPILL_FOLDER
+    config = {"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(spill)}
+    con = duckdb.connect(config=config)
+    try:
+        con.execute("SET enable_progress_bar = false")
+        con.execute("SET preserve_insertion_order = false")
+        build(con, case, ops)
+        yield con
+    finally:
+        con.close()
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def build(con: duckdb.DuckDBPyConnection, case: Case, ops: Path) -> None:
+    """Create the tables of this module."""
+    path = str(ops).replace("'", "''")
+    con.execute(f"CREATE VIEW history AS SELECT * FROM read_parquet('{path}')")
+    _phases(con, case)
+    con.execute(_OP)
+    con.execute(_POST_ID)
+    con.execute(_ITEM)
+    con.execute(_POST, {"celebrities": case.celebrities})
+    con.execute(_PAGE, {"forever": FOREVER_NS, "shallow": FEED_DEPTH // 2})
+    con.execute(_WALK)
+
+
+def _phases(con: duckdb.DuckDBPyConnection, case: Case) -> None:
+    """Table phase, and the macro phase_of(time): name of the phase, '' outside all."""
+    con.execute("CREATE TABLE phase (name VARCHAR, kind VARCHAR, start_ns BIGINT, end_ns BIGINT)")
+    arms = ""
+    for p in case.phases:
+        con.execute("INSERT INTO phase VALUES (?, ?, ?, ?)", [p.name, p.kind, p.start_ns, p.end_ns])
+        name = p.name.replace("'", "''")
+        arms += f" WHEN t >= {p.start_ns} AND t < {p.end_ns} THEN '{name}'"
+    con.execute(f"CREATE MACRO phase_of(t) AS {f'CASE {arms} ELSE {chr(39) * 2} END' if arms else chr(39) * 2}")
+
+
+_OP = """
+CREATE TABLE op AS
+SELECT id, kind, session, "user", region, due_ns, sent_ns, done_ns, outcome, status, post, author, ts_us, text_hash,
+       idempotency_key, walk, page, "limit", next_cursor = '' AS complete, since <> '' AS resumed,
+       CASE WHEN kind IN ('event', 'stream_open', 'resync') THEN token ELSE '' END AS token,
+       degraded, final, celebrity, error
+FROM history
+"""
+
+_POST_ID = """
+CREATE TABLE post_id AS
+SELECT row_number() OVER (ORDER BY ts_us NULLS FIRST, id) AS pid, id, ts_us
+FROM (
+  SELECT id, min(ts_us) AS ts_us FROM (
+    SELECT post AS id, nullif(ts_us, 0) AS ts_us FROM history WHERE post <> ''
+    UNION ALL
+    SELECT unnest(ids), nullif(unnest(item_ts_us), 0) FROM history WHERE outcome = 'ok' AND len(ids) > 0
+  ) WHERE id IS NOT NULL GROUP BY id
+)
+"""
+
+_ITEM = """
+CREATE TABLE item AS
+SELECT s.op, s.i, k.pid, s.ts_us, s.author, s.hash
+FROM (
+  SELECT id AS op, generate_subscripts(ids, 1)::INTEGER AS i, unnest(ids) AS post, unnest(item_ts_us) AS ts_us,
+         unnest(item_authors) AS author, unnest(item_hashes) AS hash
+  FROM history WHERE outcome = 'ok' AND kind IN ('feed', 'feed_new') AND len(ids) > 0
+) s JOIN post_id k ON k.id = s.post
+"""
+
+# A retried POST may have taken effect at its first attempt: what matters below is when the first one was sent.
+_POST = """
+CREATE TABLE post AS
+WITH attempt AS (
+  SELECT "user", region, idempotency_key, min(sent_ns) AS first_ns FROM op
+  WHERE kind = 'post' AND idempotency_key <> '' GROUP BY ALL
+), gone AS (
+  SELECT DISTINCT post FROM op WHERE kind = 'delete' AND outcome <> 'fail'
+)
+SELECT k.pid, k.id, arg_min(o."user", o.done_ns) AS author, arg_min(o.region, o.done_ns) AS region,
+       arg_min(o.session, o.done_ns) AS session, min(o.due_ns) AS due_ns,
+       min(least(o.sent_ns, coalesce(a.first_ns, o.sent_ns))) AS sent_ns, min(o.done_ns) AS ack_ns,
+       min(o.ts_us) AS ts_us, min(o.text_hash) AS hash,
+       bool_or(o.celebrity OR o."user" < $celebrities) AS celebrity, bool_or(g.post IS NOT NULL) AS deleted
+FROM op o JOIN post_id k ON k.id = o.post
+LEFT JOIN attempt a ON a."user" = o."user" AND a.region = o.region AND a.idempotency_key = o.idempotency_key
+LEFT JOIN gone g ON g.post = o.post
+WHERE o.kind = 'post' AND o.outcome = 'ok' GROUP BY k.pid, k.id
+"""
+
+# Key range of a page: from just below the page before it (or from the top) down to its own last item. A page without a
+# next cursor covers everything below too, unless the feed is so deep that older entries may have been cut off.
+# Where the page before is unknown, a page covers only what lies between its own items.
+_PAGE = """
+CREATE TABLE page AS
+WITH shown AS (
+  SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high, arg_max(pid, i) AS last FROM item GROUP BY op
+), raw AS (
+  SELECT o.*, sum((page = 0)::INTEGER) OVER (PARTITION BY session, region, walk ORDER BY sent_ns, id) AS turn
+  FROM op o WHERE kind = 'feed' AND outcome = 'ok'
+), named AS (
+  SELECT *, min(id) OVER (PARTITION BY session, region, walk, turn) AS walk_id
+  FROM raw
+  QUALIFY row_number() OVER (PARTITION BY session, region, walk, turn, page ORDER BY sent_ns DESC, id DESC) = 1
+), linked AS (
+  SELECT r.id AS op, r.walk_id AS walk, r.session, r."user", r.region, r.page, r.sent_ns, r.done_ns,
+         r.degraded <> '' AS degraded, r.final, r.complete, coalesce(s.n, 0) AS n, s.low, s.high, s.last,
+         lag(r.page) OVER w AS page_before, lag(s.low) OVER w AS low_before,
+         sum(coalesce(s.n, 0)) OVER (PARTITION BY r.walk_id) AS walk_n
+  FROM named r LEFT JOIN shown s ON s.op = r.id
+  WINDOW w AS (PARTITION BY r.walk_id ORDER BY r.page)
+), top AS (
+  SELECT *, CASE WHEN page = 0 THEN $forever
+                 WHEN page_before = page - 1 AND low_before IS NOT NULL THEN low_before
+                 ELSE coalesce(high + 1, 0) END AS hi
+  FROM linked
+)
+SELECT * EXCLUDE (page_before, low_before, walk_n),
+       CASE WHEN complete AND walk_n < $shallow THEN 0 ELSE coalesce(last, hi) END AS lo
+FROM top
+"""
+
+_WALK = """
+CREATE TABLE walk AS
+SELECT walk, any_value(session) AS session, any_value("user") AS "user", any_value(region) AS region,
+       min(sent_ns) AS start_ns, max(done_ns) AS done_ns, count(*) AS pages,
+       min(page) = 0 AND max(page) = count(*) - 1 AS whole, bool_or(degraded) AS degraded, bool_or(final) AS final,
+       arg_max(lo, page) AS lo, arg_max(complete, page) AS complete
+FROM page GROUP BY walk
+"""

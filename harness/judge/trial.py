@@ -1,0 +1,180 @@
+"""What a checker is given, and what it answers.
+
+A checker is one file in `harness.judge.invariants` with a `CHECKER` and one line in the map there. Its `check` gets
+the `Trial` (facts and tables of one run) and answers a `Finding`: how many observations it made, how many of them
+violate its property, and sentences that show it. `run_checker` turns that into the check of the verdict: a crash or
+zero observations is inconclusive, never a pass; what the target cannot do is skipped by name.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from harness.core.verdict import Check, CheckKind, Outcome
+from harness.judge.case import EVIDENCE_LIMIT, Case
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Items of all reads, by op: those of `ops[k]` are `pids[starts[k]:starts[k + 1]]`, in page order."""
+
+    ops: Ints
+    starts: Ints
+    pids: Ints
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return dict(zip(self.ops.tolist(), range(len(self.ops)), strict=True))
+
+    def of(self, op: int) -> list[int]:
+        """The pids a read showed, top first."""
+        k = self._places.get(op)
+        return [] if k is None else self.pids[self.starts[k] : self.starts[k + 1]].tolist()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The facts and the tables of one run."""
+
+    case: Case
+    con: duckdb.DuckDBPyConnection
+
+    def rows(self, sql: str, **values: Any) -> list[Any]:
+        """All rows of a query; `$name` in it stands for the keyword `name`."""
+        return self.con.execute(sql, values).fetchall() if values else self.con.execute(sql).fetchall()
+
+    def number(self, sql: str, **values: Any) -> int:
+        """The single number a query answers (0 for NULL)."""
+        return int(self.rows(sql, **values)[0][0] or 0)
+
+    def post_names(self, pids: Iterable[int]) -> dict[int, str]:
+        """pid -> the post's id on the wire."""
+        wanted = [int(p) for p in pids]
+        rows = self.rows("SELECT pid, id FROM post_id WHERE pid IN (SELECT unnest($pids::BIGINT[]))", pids=wanted)
+        return dict(rows)
+
+    @cached_property
+    def shown(self) -> Shown:
+        """Items of all reads as arrays."""
+        columns = self.con.execute("SELECT op, pid FROM item ORDER BY op, i").fetchnumpy()
+        op, pid = np.asarray(columns["op"]), np.asarray(columns["pid"], dtype=np.int64)
+        ops, first = np.unique(op, return_index=True)
+        return Shown(ops=ops, starts=np.append(first, len(op)).astype(np.int64), pids=pid)
+
+    def ignored(self, user: int) -> set[int]:
+        """Posts whose absence from the user's feed means nothing: deleted, of an author whose edge to the user changed
+        during the run, or so deep that newer arrivals may have pushed them out.
+        """
+        everybody = self._hidden.get(_EVERYBODY, set())
+        return everybody | self._hidden[user] if user in self._hidden else everybody
+
+    @cached_property
+    def _hidden(self) -> dict[int, set[int]]:
+        hidden: dict[int, set[int]] = {}
+        for user, pid in self.rows(_HIDDEN):
+            hidden.setdefault(user, set()).add(pid)
+        return hidden
+
+
+_EVERYBODY = -1
+_HIDDEN = f"""
+SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'delete' AND o.outcome <> 'fail'
+UNION
+SELECT c.follower, i.pid FROM change c JOIN page g ON g."user" = c.follower
+  JOIN item i ON i.op = g.op AND i.author = c.author
+UNION
+SELECT "user", pid FROM due_item WHERE NOT shallow
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a checker found. `violations` counts all of them, `evidence` tells of the first ones."""
+
+    observations: int
+    violations: int = 0
+    evidence: list[str] = field(default_factory=list)
+    note: str = ""
+    """one sentence on scope or coverage"""
+    value: float | None = None
+    """what was measured; default: the number of violations"""
+    bound: float | None = None
+    unit: str = "violations"
+    unproven: str = ""
+    """why the checker cannot pass although it made observations; empty: it can"""
+
+
+@dataclass(frozen=True)
+class Checker:
+    """One invariant: how it is checked, and what the target must be able to do."""
+
+    check: Callable[[Trial], Finding]
+    needs: tuple[str, ...] = ()
+    """names of capabilities (of the target profile); "stream" and "regions" are among them"""
+    kind: CheckKind = CheckKind.INVARIANT
+    skip: Callable[[Case], str] | None = None
+    """why there is nothing to check in this case; empty: there is"""
+
+
+def run_checker(name: str, checker: Checker, trial: Trial) -> Check:
+    """The check of the verdict. Never raises."""
+    reason = _skip_reason(checker, trial.case)
+    if reason:
+        return Check(name=name, kind=checker.kind, verdict=Outcome.INCONCLUSIVE, reason=reason, skipped=True)
+    try:
+        found = checker.check(trial)
+    except Exception as error:  # the checker's edge: its crash is one inconclusive check, not the end of the judgement
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"the checker crashed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        return Check(name=name, kind=checker.kind, verdict=Outcome.INCONCLUSIVE, reason=text)
+    return Check(
+        name=name,
+        kind=checker.kind,
+        verdict=_outcome(found),
+        value=float(found.violations) if found.value is None else found.value,
+        bound=0.0 if found.value is None else found.bound,
+        unit=found.unit,
+        observations=found.observations,
+        reason=_reason(found),
+        evidence=found.evidence[:EVIDENCE_LIMIT],
+    )
+
+
+def _outcome(found: Finding) -> Outcome:
+    if found.violations:
+        return Outcome.FAIL
+    if not found.observations or found.unproven:
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASS
+
+
+def _reason(found: Finding) -> str:
+    if found.violations:
+        first = f"{found.violations:,} violations in {found.observations:,} observations"
+    elif not found.observations:
+        first = "nothing was observed"
+    else:
+        first = f"no violation in {found.observations:,} observations"
+    return "; ".join(part for part in (first, found.unproven, found.note) if part)
+
+
+def _skip_reason(checker: Checker, case: Case) -> str:
+    able = case.profile.capabilities
+    for need in checker.needs:
+        if need == "stream" and able.stream == "none":
+            return f"skipped: target {case.profile.name} has no streams"
+        if need == "regions" and (len(case.profile.regions) < 2 or not able.regions):
+            return f"skipped: target {case.profile.name} has one region"
+        if need not in ("stream", "regions") and not getattr(able, need):
+            return f"skipped: target {case.profile.name} lacks {need}"
+    return checker.skip(case) if checker.skip is not None else ""
