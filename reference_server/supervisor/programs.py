@@ -1,0 +1,47 @@
+"""Finds the programs the stack is made of that are not Python, or says how to get them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+_FIX = {
+    "memcached": "apt-get install memcached",
+    "redis-server": "apt-get install redis-server",
+}
+_ROOT = Path(__file__).resolve().parents[2]
+TOXIPROXY_ENV = "FEEDSTORM_TOXIPROXY"
+
+
+class StackUnavailable(Exception):
+    """The stack cannot be brought up. The message is one sentence and the fix."""
+
+
+def find_program(name: str) -> str:
+    """Path of a needed program. Raises StackUnavailable."""
+    found = shutil.which(name)
+    if found is None:
+        raise StackUnavailable(f"{name} is not installed; install it with: {_FIX[name]}")
+    return found
+
+
+def find_toxiproxy() -> str | None:
+    """Path of toxiproxy-server: $FEEDSTORM_TOXIPROXY, then PATH, then `.tools/bin`; None: links will be direct.
+
+    Raises StackUnavailable when the variable names no program.
+    """
+    named = os.environ.get(TOXIPROXY_ENV)
+    if named:
+        if not os.access(named, os.X_OK):
+            raise StackUnavailable(f"{TOXIPROXY_ENV} names {named}, which is no program; correct or unset it")
+        return named
+    found = shutil.which("toxiproxy-server")
+    if found is not None:
+        return found
+    for root in (Path.cwd(), _ROOT):
+        for name in ("toxiproxy-server", "server"):
+            candidate = root / ".tools" / "bin" / name
+            if os.access(candidate, os.X_OK):
+                return str(candidate)
+    return None
