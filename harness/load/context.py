@@ -1,0 +1,57 @@
+"""What the users of one load process share: the plan, its work, sessions and tokens, and where results go."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from harness.load.plan import LoadPlan, Member
+from harness.load.recorder import Recorder
+from harness.load.sessions import Roster, Session
+from harness.load.work import Work
+
+
+@dataclass
+class PendingImport:
+    """An import that was not finished when last looked at."""
+
+    session: Session
+    due_ns: int
+    """when the sign-up was done"""
+    tries: int = 0
+
+
+@dataclass
+class LoadContext:
+    """Shared by all users of a process; gevent runs one of them at a time."""
+
+    plan: LoadPlan
+    work: Work
+    recorder: Recorder
+    tokens: dict[int, str]
+    panel: Roster = field(init=False)
+    posters: Roster = field(init=False)
+    celebrities: Roster = field(init=False)
+    joined: list[Member] = field(default_factory=list)
+    """who signed up during the run"""
+    imports: dict[int, PendingImport] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    """errors of ours, for the generator's report"""
+
+    def __post_init__(self) -> None:
+        self.panel = Roster("panel-", self.plan.panel)
+        self.posters = Roster("poster-", self.plan.posters)
+        self.celebrities = Roster("celebrity-", self.plan.celebrities)
+        self._key_prefix = hashlib.blake2b(self.plan.run.encode(), digest_size=8).hexdigest()
+
+    def idempotency_key(self, kind: str, number: int) -> str:
+        """The key of a post: never the same in two runs."""
+        return f"{self._key_prefix}-{kind}-{number}"
+
+    def reader_session(self, actor: int, number: int) -> Session | None:
+        """A new session of a reader, or of somebody who joined meanwhile; None while nobody has."""
+        group = self.plan.readers or self.joined
+        if not group:
+            return None
+        user, region = group[actor % len(group)]
+        return Session(f"reader-{number}", user, region)
