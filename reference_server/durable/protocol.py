@@ -53,8 +53,8 @@ class DurableWriter(Protocol):
     def positions(self) -> Mapping[str, str]:
         """Stored positions."""
 
-    def hidden(self, count: int) -> Sequence[bytes]:
-        """Ids of up to `count` posts that are not visible, newest first."""
+    def hidden(self, count: int) -> Sequence[tuple[bytes, int]]:
+        """(id, author) of up to `count` posts that are not visible, newest first; author -1: not known."""
 
     def close(self) -> None:
         """Release the files."""

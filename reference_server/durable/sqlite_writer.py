@@ -68,10 +68,10 @@ class SqliteWriter:
         """See DurableWriter."""
         return dict(self._db.execute("SELECT stream, position FROM positions"))
 
-    def hidden(self, count: int) -> Sequence[bytes]:
+    def hidden(self, count: int) -> Sequence[tuple[bytes, int]]:
         """See DurableWriter."""
-        query = "SELECT id FROM posts INDEXED BY posts_hidden WHERE status != 0 ORDER BY id DESC LIMIT ?"
-        return [row[0] for row in self._db.execute(query, (count,))]
+        query = "SELECT id, author FROM posts INDEXED BY posts_hidden WHERE status != 0 ORDER BY id DESC LIMIT ?"
+        return [(row[0], row[1]) for row in self._db.execute(query, (count,))]
 
     def close(self) -> None:
         """See DurableWriter."""

@@ -1,6 +1,18 @@
-"""The post queue of a region: accept scripts over redis-queue, and the class that runs them."""
+"""The post queue of a region: accept scripts over redis-queue, and the classes that run them."""
 
 from reference_server.queue.errors import Backpressure, QueueUnavailable
 from reference_server.queue.post_queue import Accepted, Limits, Queue, RecentPost
+from reference_server.queue.stream_keeper import START, Entry, StreamKeeper, position_key
 
-__all__ = ["Accepted", "Backpressure", "Limits", "Queue", "QueueUnavailable", "RecentPost"]
+__all__ = [
+    "START",
+    "Accepted",
+    "Backpressure",
+    "Entry",
+    "Limits",
+    "Queue",
+    "QueueUnavailable",
+    "RecentPost",
+    "StreamKeeper",
+    "position_key",
+]

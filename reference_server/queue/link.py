@@ -36,9 +36,13 @@ class Script:
 class Link:
     """A redis server as seen from one event loop. Connects on the first call and again after a loss."""
 
-    def __init__(self, port: int, timeout_s: float) -> None:
+    def __init__(self, port: int, timeout_s: float, *, fail_fast: bool = False) -> None:
+        """`fail_fast`: once the server was lost, calls fail at once until it is back (reads that can do without)."""
         self.port = port
         self.timeout_s = timeout_s
+        self._fail_fast = fail_fast
+        self._lost = False
+        self._restoring: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._reader: asyncio.Task[None] | None = None
@@ -57,7 +61,7 @@ class Link:
                 return await reply
         except TimeoutError:
             await self._drop(connection)
-            self._cool_until = time.monotonic() + COOL_DOWN_S
+            self._mark_lost()
             raise QueueUnavailable(f"no reply within {limit} s", definite=False) from None
         except ResponseError as error:
             raise _refusal(error) from error
@@ -78,23 +82,42 @@ class Link:
         connection = self._connection
         if connection is not None:
             return connection
+        if self._fail_fast and self._lost:
+            if self._restoring is None or self._restoring.done():
+                self._restoring = asyncio.create_task(self._restore())
+            raise QueueUnavailable("lost, not back yet", definite=True)
         async with self._connecting:
             if self._connection is not None:
                 return self._connection
             if time.monotonic() < self._cool_until:
                 raise QueueUnavailable("recently found unreachable", definite=True)
-            connection = _new_connection(self.port)
+            return await self._connect()
+
+    async def _connect(self) -> Connection:
+        connection = _new_connection(self.port)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError, TimeoutError) as error:
+            self._mark_lost()
+            await connection.disconnect(nowait=True)
+            raise QueueUnavailable(f"cannot connect: {error}", definite=True) from error
+        self._connection = connection
+        self._waiting = deque()
+        self._reader = asyncio.create_task(self._read(connection, self._waiting))
+        self._lost = False
+        return connection
+
+    async def _restore(self) -> None:
+        while self._connection is None:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await connection.connect()  # type: ignore[no-untyped-call]
-            except (RedisError, OSError, TimeoutError) as error:
-                self._cool_until = time.monotonic() + COOL_DOWN_S
-                await connection.disconnect(nowait=True)
-                raise QueueUnavailable(f"cannot connect: {error}", definite=True) from error
-            self._connection = connection
-            self._waiting = deque()
-            self._reader = asyncio.create_task(self._read(connection, self._waiting))
-            return connection
+                await self._connect()
+            except QueueUnavailable:
+                await asyncio.sleep(COOL_DOWN_S)
+
+    def _mark_lost(self) -> None:
+        self._lost = True
+        self._cool_until = time.monotonic() + COOL_DOWN_S
 
     async def _read(self, connection: Connection, waiting: deque[asyncio.Future[Any]]) -> None:
         """Hand each reply to the oldest caller; on a loss all callers learn of it."""
@@ -129,6 +152,8 @@ class Link:
 
     async def close(self) -> None:
         """Drop the connection; calls under way fail."""
+        if self._restoring is not None:
+            self._restoring.cancel()
         if self._connection is not None:
             await self._drop(self._connection)
         if self._reader is not None:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from reference_server.events import (
-    FIELD,
     STREAM_CELEB,
     STREAM_GRAPH,
     STREAM_JOBS,
@@ -41,7 +40,7 @@ RECENT_KEPT = 200
 RECENT_TTL_S = 24 * 3600
 JOIN_MARK_TTL_S = 24 * 3600
 LOSE_EVERY = 50
-READ_TIMEOUT_S = 0.3
+READ_TIMEOUT_S = 0.25
 WRITE_TIMEOUT_S = 3.0
 _STREAM_NUMBER = {STREAM_POSTS: 2, STREAM_CELEB: 3, STREAM_GRAPH: 4}
 
@@ -77,7 +76,7 @@ class Queue:
         self.limits = limits or Limits()
         self.lose_every = lose_every
         self.link = Link(port, WRITE_TIMEOUT_S)
-        self._read_link = Link(port, READ_TIMEOUT_S)
+        self._read_link = Link(port, READ_TIMEOUT_S, fail_fast=True)
 
     @classmethod
     def of(cls, settings: Settings, region: Region) -> Queue:
@@ -186,14 +185,6 @@ class Queue:
                     found[post_id] = event
         return found
 
-    async def entries(self, stream: str, after: str, count: int) -> list[tuple[str, Event | None]]:
-        """Up to `count` entries behind the id `after`, oldest first; None for one that does not decode.
-
-        Raises QueueUnavailable.
-        """
-        rows = await self.link.call("XRANGE", stream, f"({after}", "+", "COUNT", count)
-        return [(entry_id.decode(), _decoded(fields)) for entry_id, fields in rows]
-
     async def ping(self) -> None:
         """Return when the server answers. Raises QueueUnavailable."""
         await self._read_link.call("PING")
@@ -221,11 +212,3 @@ def _replicated_arguments(event: Event) -> Iterable[Any]:
             return ["j", _STREAM_NUMBER[STREAM_GRAPH], encode(event), job]
         return ["g", _STREAM_NUMBER[STREAM_GRAPH], encode(event), ""]
     return []
-
-
-def _decoded(fields: list[bytes]) -> Event | None:
-    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-    try:
-        return decode(pairs[FIELD.encode()])
-    except (KeyError, msgspec.MsgspecError):
-        return None

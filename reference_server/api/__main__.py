@@ -1,0 +1,36 @@
+"""`python -m reference_server.api --settings FILE --region NAME --name api-K`: becomes an api's granian server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from reference_server.api.command import granian_command
+from reference_server.process import die_with_parent
+from reference_server.settings import read_settings
+
+
+def main() -> None:
+    """Read the port from the settings, hand the arguments on in the environment, become granian."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    parent = os.getppid()
+    die_with_parent()  # survives the exec below
+    if os.getppid() != parent:
+        return
+    region = read_settings(arguments.settings).region(arguments.region)
+    port = region.api_ports[int(arguments.name.rpartition("-")[2])]
+    os.environ |= {
+        "FEEDSTORM_SETTINGS": arguments.settings,
+        "FEEDSTORM_REGION": arguments.region,
+        "FEEDSTORM_NAME": arguments.name,
+    }
+    command = granian_command(port)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

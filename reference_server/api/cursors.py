@@ -1,0 +1,46 @@
+"""The cursor of a feed walk: signed, so that it needs no state on any server and fits only its user.
+
+payload  timestamp µs u64 | user u32 | expiry s u64 | post id 16 bytes     of the last item shown
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import NamedTuple
+
+from reference_server.api.problems import Problem
+from reference_server.security import SignatureRejected, sign, verify
+
+CURSOR_TTL_S = 3600
+_PURPOSE = "cursor"
+_PAYLOAD = struct.Struct(">QIQ16s")
+
+
+class Key(NamedTuple):
+    """A place in display order: newer posts compare greater."""
+
+    ts_us: int
+    id: bytes
+
+
+def make_cursor(secret: bytes, user: int, last: Key, now_s: float | None = None) -> str:
+    """The cursor that continues behind `last`."""
+    expiry = int(time.time() if now_s is None else now_s) + CURSOR_TTL_S
+    return sign(secret, _PURPOSE, _PAYLOAD.pack(last.ts_us, user, expiry, last.id))
+
+
+def read_cursor(secret: bytes, user: int, text: str, now_s: float | None = None) -> Key:
+    """Where the walk goes on. Raises Problem("bad-cursor") on a tampered, foreign or expired one."""
+    try:
+        payload = verify(secret, _PURPOSE, text)
+    except SignatureRejected as error:
+        raise Problem("bad-cursor", f"cursor: {error}") from None
+    if len(payload) != _PAYLOAD.size:
+        raise Problem("bad-cursor", "cursor: malformed")
+    ts_us, owner, expiry, post_id = _PAYLOAD.unpack(payload)
+    if owner != user:
+        raise Problem("bad-cursor", "cursor: issued to another user")
+    if expiry < (time.time() if now_s is None else now_s):
+        raise Problem("bad-cursor", "cursor: expired")
+    return Key(ts_us, post_id)

@@ -1,0 +1,141 @@
+"""POST /v1/posts, DELETE /v1/posts/{id}, PUT /v1/posts/{id}/like, POST /v1/posts/batch."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reference_server.api import measures
+from reference_server.api.bodies import Known, render
+from reference_server.api.edges import append_edge
+from reference_server.api.hybrid_clock import now_us
+from reference_server.api.parts import Parts, parts_of, queue_failures
+from reference_server.api.post_ids import from_text, new_post_id
+from reference_server.api.problems import Problem
+from reference_server.api.requests import caller, json_body
+from reference_server.events import DeleteEvent, PostEvent
+
+_KEY = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+
+
+class PostRequest(msgspec.Struct):
+    """Body of POST /v1/posts."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    reply_to: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+
+
+class BatchRequest(msgspec.Struct):
+    """Body of POST /v1/posts/batch."""
+
+    ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)]
+
+
+_post_decoder = msgspec.json.Decoder(PostRequest)
+_batch_decoder = msgspec.json.Decoder(BatchRequest)
+
+
+async def create_post(request: Request) -> Response:
+    """201: durable. 200: the key was used before, the post it wrote."""
+    parts = parts_of(request)
+    author = caller(request, parts.secret, parts.users)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise Problem("bad-request", "Idempotency-Key: must be 1 to 64 printable ASCII characters")
+    asked = await json_body(request, _post_decoder)
+    reply_to = await _parent(parts, asked.reply_to)
+    celeb = await parts.graph.is_celebrity(author)
+    now, started = now_us(), time.perf_counter()
+    event = PostEvent(new_post_id(now), author, now, asked.text, parts.region.name, reply_to, celeb)
+    with queue_failures():
+        accepted = await parts.queue.accept_post(
+            author, event.id, asked.text, reply_to, key, celeb, now, parts.region.name
+        )
+    measures.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+    if accepted.duplicate:
+        measures.POSTS.labels("repeated").inc()
+        return _post_answer(await _repeated(parts, accepted.id), 200)
+    measures.POSTS.labels("accepted").inc()
+    event.ts_us = accepted.ts_us
+    body = render(event)
+    parts.bodies.accepted(accepted.id, body)
+    return _post_answer(body, 201)
+
+
+async def _parent(parts: Parts, text: str | None) -> bytes:
+    """The id of the post that is answered, b"" for none. Raises Problem("not-found")."""
+    if text is None:
+        return b""
+    parent = from_text(text)
+    known = await _known(parts, parent)
+    if parent is None or known is None or known.deleted:
+        raise Problem("not-found", "reply_to: no such post")
+    return parent
+
+
+async def _repeated(parts: Parts, post_id: bytes) -> bytes:
+    hydrated = await parts.bodies.get([post_id])
+    body = hydrated.visible(post_id)
+    if body is not None:
+        return body
+    if hydrated.degraded:
+        raise Problem("unavailable", "the post of this Idempotency-Key cannot be read now")
+    raise Problem("gone", "the post of this Idempotency-Key was deleted")
+
+
+def _post_answer(body: bytes, status: int) -> Response:
+    return Response(b'{"post":%b}' % body, status, media_type="application/json")
+
+
+async def _known(parts: Parts, post_id: bytes | None) -> Known | None:
+    if post_id is None:
+        return None
+    with queue_failures():
+        return await parts.bodies.known(post_id)
+
+
+async def delete_post(request: Request) -> Response:
+    """204 also when it was deleted before."""
+    parts = parts_of(request)
+    user = caller(request, parts.secret, parts.users)
+    post_id = from_text(request.path_params["id"])
+    known = await _known(parts, post_id)
+    if post_id is None or known is None:
+        raise Problem("not-found", "no such post")
+    if known.author not in (user, -1):
+        raise Problem("forbidden", "only its author may delete a post")
+    if not known.deleted:
+        celeb = await parts.graph.is_celebrity(user)
+        with queue_failures():
+            await parts.queue.accept_delete(DeleteEvent(post_id, user, parts.region.name), known.ts_us, celeb)
+        await parts.bodies.deleted(post_id, user)
+    return Response(status_code=204)
+
+
+async def like_post(request: Request) -> Response:
+    """An interaction of the caller with the post's author."""
+    parts = parts_of(request)
+    user = caller(request, parts.secret, parts.users)
+    known = await _known(parts, from_text(request.path_params["id"]))
+    if known is None or known.deleted:
+        raise Problem("not-found", "no such post")
+    if known.author == user:
+        return Response(status_code=204)
+    return await append_edge(parts, "like", user, known.author)
+
+
+async def get_posts(request: Request) -> Response:
+    """The posts among the ids, in the order asked; unknown and deleted ones are left out."""
+    parts = parts_of(request)
+    caller(request, parts.secret, parts.users)
+    asked = await json_body(request, _batch_decoder)
+    ids = dict.fromkeys(post_id for text in asked.ids if (post_id := from_text(text)) is not None)
+    hydrated = await parts.bodies.get(list(ids))
+    found = [body for post_id in ids if (body := hydrated.visible(post_id)) is not None]
+    headers = {"Feed-Degraded": "stale"} if hydrated.degraded else None
+    return Response(b'{"posts":[%b]}' % b",".join(found), headers=headers, media_type="application/json")

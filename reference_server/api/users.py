@@ -1,0 +1,88 @@
+"""POST /v1/users, GET /v1/users/me, GET /v1/users/me/import."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reference_server.api import measures
+from reference_server.api.graph_view import GraphUnavailable, UserState
+from reference_server.api.parts import parts_of, queue_failures
+from reference_server.api.problems import Problem
+from reference_server.api.requests import caller, json_body, user_number
+from reference_server.events import GraphEvent
+from reference_server.security import make_token
+
+
+class SignUpRequest(msgspec.Struct):
+    """Body of POST /v1/users."""
+
+    identity: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+_decoder = msgspec.json.Decoder(SignUpRequest)
+
+
+async def sign_up(request: Request) -> Response:
+    """201 the first time, 200 later. At most one durable write; the import runs afterwards."""
+    parts = parts_of(request)
+    asked = await json_body(request, _decoder)
+    user = user_number(asked.identity, parts.users)
+    if user is None:
+        raise Problem("not-found", "no such identity")
+    state, first = await _state(request, user), False
+    if state is None or not state.joined:
+        event = GraphEvent("join", user, parts.clock.next(), parts.region.name)
+        with queue_failures():
+            first = await parts.queue.append_graph(event) != ""
+    measures.SIGN_UPS.labels("first" if first else "repeated").inc()
+    token, expires_at = make_token(parts.secret, user)
+    answer = {"user": {"id": str(user)}, "token": token, "expires_at": expires_at, "import": _import(state)}
+    return _json(answer, 201 if first else 200)
+
+
+async def _state(request: Request, user: int) -> UserState | None:
+    """What the graph knows; None when it is away (the write decides by itself)."""
+    try:
+        return await parts_of(request).graph.user(user)
+    except GraphUnavailable:
+        return None
+
+
+def _import(state: UserState | None) -> dict[str, Any]:
+    if state is None:
+        return {"state": "pending", "done": 0, "total": 0}
+    name = state.import_
+    if name == "none":
+        name = "done" if state.joined else "pending"
+    return {"state": name, "done": state.done, "total": state.total}
+
+
+async def me(request: Request) -> Response:
+    """The caller's profile."""
+    parts = parts_of(request)
+    user = caller(request, parts.secret, parts.users)
+    try:
+        followers, following = await parts.graph.counts(user)
+        state = await parts.graph.user(user)
+    except GraphUnavailable as error:
+        raise Problem("unavailable", "the graph does not answer") from error
+    return _json({"id": str(user), "followers": followers, "following": following, "joined": state.joined})
+
+
+async def my_import(request: Request) -> Response:
+    """How far the import of the caller's inherited follows is."""
+    parts = parts_of(request)
+    user = caller(request, parts.secret, parts.users)
+    try:
+        state = await parts.graph.user(user)
+    except GraphUnavailable as error:
+        raise Problem("unavailable", "the graph does not answer") from error
+    return _json(_import(state))
+
+
+def _json(answer: dict[str, Any], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")

@@ -1,0 +1,88 @@
+"""Imports of inherited follows: jobs stream -> graph, a thousand follows a batch, off the critical path of a sign-up.
+
+The position moves when the imports of a batch of jobs are done, so a crash repeats some; the graph tells where each
+stood, and its batches are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from prometheus_client import Counter
+
+from reference_server.durable import ArchiveBatch
+from reference_server.events import STREAM_GRAPH, STREAM_JOBS, ImportEvent
+from reference_server.jobs.store import Store
+from reference_server.queue import START, StreamKeeper
+from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
+
+FOLLOWS_A_BATCH = 1000
+JOBS_A_BATCH = 64
+AT_ONCE = 8
+GRAPH_TIMEOUT_S = 10.0
+RETRY_S = (0.05, 1.0)
+"""pause after a failed call: first, longest"""
+_log = logging.getLogger(__name__)
+_IMPORTS = Counter("jobs_imports", "Imports finished, by outcome", ["outcome"])
+_FOLLOWS = Counter("jobs_imported_follows", "Inherited follows imported")
+
+
+class Imports:
+    """Runs the imports of one region."""
+
+    def __init__(self, keeper: StreamKeeper, store: Store, graph: RpcClient) -> None:
+        self._keeper = keeper
+        self._store = store
+        self._graph = graph
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self.position = START
+
+    async def start(self) -> None:
+        """Take up where the last process stood."""
+        self.position = (await self._store.positions()).get(STREAM_JOBS, START)
+
+    async def step(self) -> bool:
+        """Run the next imports; True when more are waiting. Raises QueueUnavailable, sqlite3.Error."""
+        entries = await self._keeper.entries(STREAM_JOBS, self.position, JOBS_A_BATCH)
+        if not entries:
+            return False
+        await self._sync()
+        users = dict.fromkeys(entry.event.user for entry in entries if isinstance(entry.event, ImportEvent))
+        async with asyncio.TaskGroup() as group:
+            for user in users:
+                group.create_task(self._import(user))
+        await self._store.archive(ArchiveBatch(positions={STREAM_JOBS: entries[-1].id}))
+        self.position = entries[-1].id
+        return len(entries) == JOBS_A_BATCH
+
+    async def _sync(self) -> None:
+        """Wait until the graph has every sign-up whose import was queued (it stands before it in the graph stream)."""
+        for entry in await self._keeper.last(STREAM_GRAPH):
+            await self._call("sync", entry.id)
+
+    async def _import(self, user: int) -> None:
+        async with self._slots:
+            try:
+                start = int((await self._call("user", user))["done"])
+                total = start + 1
+                while start < total:
+                    _, total = await self._call("import_batch", user, start, FOLLOWS_A_BATCH)
+                    _FOLLOWS.inc(max(0, min(FOLLOWS_A_BATCH, total - start)))
+                    start += FOLLOWS_A_BATCH
+            except RpcError as error:
+                _log.error("import of user %d refused: %s", user, error)
+                _IMPORTS.labels("refused").inc()
+            else:
+                _IMPORTS.labels("done").inc()
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        """The graph's answer, however long it is away. Raises RpcError when it refuses."""
+        pause_s, longest_s = RETRY_S
+        while True:
+            try:
+                return await self._graph.call(method, *arguments, timeout_s=GRAPH_TIMEOUT_S)
+            except (RpcUnavailable, RpcTimeout):
+                await asyncio.sleep(pause_s)
+                pause_s = min(longest_s, pause_s * 2)

@@ -1,0 +1,81 @@
+"""redis-queue as the jobs process sees it: entries behind a position, trimming, keys that are no longer needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from reference_server.events import FIELD, Event, decode
+from reference_server.queue.link import Link, Script
+
+START = "0-0"
+"""position before the first entry of a stream"""
+KEEP_ARCHIVED_S = 10
+TIMEOUT_S = 5.0
+_ARCHIVED = Script(Path(__file__).parent / "archived.lua")
+
+
+class Entry(NamedTuple):
+    """One entry of a stream; `event` is None when it does not decode."""
+
+    id: str
+    event: Event | None
+
+    @property
+    def accepted_ms(self) -> int:
+        """When redis-queue appended it (Unix milliseconds)."""
+        return int(self.id.partition("-")[0])
+
+
+def position_key(position: str) -> tuple[int, int]:
+    """A stream id as something that compares."""
+    ms, _, seq = position.partition("-")
+    return int(ms), int(seq or 0)
+
+
+class StreamKeeper:
+    """Reads and trims the streams of one region. Every call raises QueueUnavailable."""
+
+    def __init__(self, port: int) -> None:
+        self._link = Link(port, TIMEOUT_S)
+
+    async def entries(self, stream: str, after: str, count: int) -> list[Entry]:
+        """Up to `count` entries behind the id `after`, oldest first."""
+        return _entries(await self._link.call("XRANGE", stream, f"({after}", "+", "COUNT", count))
+
+    async def last(self, stream: str, up_to: str = "+", count: int = 1) -> list[Entry]:
+        """The newest `count` entries not behind `up_to`, newest first."""
+        return _entries(await self._link.call("XREVRANGE", stream, up_to, "-", "COUNT", count))
+
+    async def trim_below(self, stream: str, position: str) -> None:
+        """Drop entries older than `position`."""
+        await self._link.call("XTRIM", stream, "MINID", "~", position)
+
+    async def trim_to(self, stream: str, length: int) -> None:
+        """Drop the oldest entries of a stream that is longer than about `length`."""
+        await self._link.call("XTRIM", stream, "MAXLEN", "~", length)
+
+    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes]) -> None:
+        """These posts and deletes are in the durable store: let go of their keys shortly."""
+        keys = [f"body:{post_id.hex()}" for post_id in posts] + [f"deleted:{post_id.hex()}" for post_id in deleted]
+        if keys:
+            await self._link.run(_ARCHIVED, [], [KEEP_ARCHIVED_S, *keys])
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        await self._link.close()
+
+
+def _entries(rows: list[Any]) -> list[Entry]:
+    return [Entry(entry_id.decode(), _event(fields)) for entry_id, fields in rows]
+
+
+def _event(fields: list[bytes]) -> Event | None:
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        return decode(pairs[FIELD.encode()])
+    except (KeyError, msgspec.MsgspecError):
+        return None
