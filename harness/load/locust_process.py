@@ -99,7 +99,7 @@ class LocustProcess:
             self.state = "running"
             self.recorder.start(t0_ns)
             self.work.dispatch(t0_ns)
-            self.work.wait_idle(self.drain_limit_s)
+            self.work.wait_idle(lambda: self.drain_limit_s)
         self._end()
         gevent.killall(background)
         self.state = "done"

@@ -18,6 +18,7 @@ from harness.load.schedule import Arrival, ArrivalKind
 LATE_NS = 100 * NS_PER_MS
 GROWTH = 10
 """users added at a time"""
+IDLE_POLL_S = 0.02
 
 
 class Pool:
@@ -123,9 +124,9 @@ class Work:
         """The op of a user of that class is over."""
         self.pools[pool_name].busy -= 1
 
-    def wait_idle(self, limit_s: float) -> bool:
-        """Wait until nothing is outstanding. False when the time was not enough."""
-        deadline = now_ns() + round(limit_s * NS_PER_S)
-        while self.outstanding and now_ns() < deadline:
-            gevent.sleep(0.02)
+    def wait_idle(self, limit_s: Callable[[], float]) -> bool:
+        """Wait until nothing is outstanding. False when the time, which may shrink meanwhile, was not enough."""
+        begun_ns = now_ns()
+        while self.outstanding and now_ns() - begun_ns < limit_s() * NS_PER_S:
+            gevent.sleep(IDLE_POLL_S)
         return self.outstanding == 0
