@@ -39,7 +39,7 @@ from harness.record.history import HistoryWriter
 from harness.record.run_directory import RunDirectory
 from harness.run import stages
 from harness.run.cover import choose_readers
-from harness.run.final_reads import MAX_READERS, FinalReader, read_written
+from harness.run.final_reads import MAX_READERS, FinalReader, Written, read_written
 from harness.run.judging import judge_and_store
 from harness.run.load_processes import LoadProcesses, load_processes
 from harness.run.request import RunRequest
@@ -219,7 +219,15 @@ class Execution:
         readers = choose_readers(authors, graph.offsets, graph.followees, graph.hot, allowed, MAX_READERS)
         with HistoryWriter(self.run.history / "final.jsonl") as history:
             reader = FinalReader(self.profile, self.tokens, history, self.scenario.seed)
-            await reader.run([int(u) for u in readers], written.first_ts_us)
+            await reader.run([int(u) for u in readers], written.first_ts_us, self._settled_ns(written))
+
+    def _settled_ns(self, written: Written) -> int:
+        """When all regions must agree: the slowest promise after the last acknowledgement, T after the last fault."""
+        slo = self.profile.slo
+        patience_s = slo.cross_region_s + (slo.celebrity_s if self.scenario.population.celebrities else 0)
+        undone = [f.undone_ns for f in self.progress.faults.rows if f.undone_ns] if self.progress.faults else []
+        healed_ns = max(undone, default=0) + (round(slo.convergence_s * NS_PER_S) if undone else 0)
+        return max(written.last_ack_ns + round(patience_s * NS_PER_S), healed_ns)
 
     def _note_lost(self, load: LoadProcesses) -> None:
         """A load process that was lost says nothing of itself: say it for it, so that the verdict cannot pass."""

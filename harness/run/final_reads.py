@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contract.client import FeedClient, Page, Result
 from harness.contract.profile import Profile
-from harness.core.clock import now_ns
+from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome, text_hash, user_number
 from harness.core.seeds import rng
 from harness.record.history import HistoryWriter
@@ -35,6 +35,7 @@ class Written:
 
     authors: set[int] = field(default_factory=set)
     first_ts_us: int = 0
+    last_ack_ns: int = 0
     joined: set[int] = field(default_factory=set)
 
 
@@ -60,6 +61,7 @@ def _take(written: Written, line: bytes) -> None:
         written.joined.add(op.user)
     elif op.kind is OpKind.POST:
         written.authors.add(op.user)
+        written.last_ack_ns = max(written.last_ack_ns, op.done_ns)
         if not written.first_ts_us or op.ts_us < written.first_ts_us:
             written.first_ts_us = op.ts_us
 
@@ -75,10 +77,11 @@ class FinalReader:
     clients: dict[str, FeedClient] = field(default_factory=dict)
     walks: int = 0
 
-    async def run(self, readers: list[int], until_ts_us: int) -> None:
+    async def run(self, readers: list[int], until_ts_us: int, settled_ns: int) -> None:
         """All final reads: the covering walks, some whole walks, and the rounds that show convergence.
 
         `readers` in descending order of worth; a walk ends below the display time `until_ts_us` (0: at the end).
+        From `settled_ns` on all regions must agree: the rounds for convergence wait for it.
         """
         async with AsyncExitStack() as stack:
             for region in self.profile.regions:
@@ -88,6 +91,7 @@ class FinalReader:
             sample = [int(u) for u in rng(self.seed, "final-sample").permutation(readers)]
             await self._walks([(u, r, until_ts_us) for u in readers for r in self.clients])
             await self._walks([(u, r, 0) for u in sample[:FULL_WALKS] for r in self.clients])
+            await asyncio.sleep(max(0.0, (settled_ns - now_ns()) / NS_PER_S))
             for _ in range(CONVERGENCE_ROUNDS):
                 await self._walks([(u, r, until_ts_us) for u in sample[-CONVERGENCE_USERS:] for r in self.clients])
 
