@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.load.plan import LoadPlan, Member
@@ -50,8 +51,15 @@ class LoadContext:
 
     def reader_session(self, actor: int, number: int) -> Session | None:
         """A new session of a reader, or of somebody who joined meanwhile; None while nobody has."""
-        group = self.plan.readers or self.joined
-        if not group:
-            return None
-        user, region = group[actor % len(group)]
-        return Session(f"reader-{number}", user, region)
+        return _session(f"reader-{number}", self.plan.readers or self.joined, actor)
+
+    def newcomer_session(self, actor: int, number: int) -> Session | None:
+        """A new session of somebody who joined during the run; None while nobody has."""
+        return _session(f"newcomer-{number}", self.joined, actor)
+
+
+def _session(name: str, group: Sequence[Member], actor: int) -> Session | None:
+    if not group:
+        return None
+    user, region = group[actor % len(group)]
+    return Session(name, user, region)

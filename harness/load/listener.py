@@ -29,10 +29,10 @@ class Listener:
     __slots__ = (
         "anchor",
         "connection",
+        "ever_open",
         "failures",
         "fetch",
         "fetch_due_ns",
-        "is_open",
         "last_event_id",
         "newest",
         "region",
@@ -45,8 +45,7 @@ class Listener:
         self.user = user
         self.region = region
         self.connection: StreamConnection | None = None
-        self.is_open = False
-        """the head of its stream has arrived"""
+        self.ever_open = False
         self.last_event_id = ""
         self.failures = 0
         """attempts to connect that failed since the last stream was open"""

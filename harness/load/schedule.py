@@ -96,9 +96,7 @@ def reads(plan: LoadPlan) -> list[Arrival]:
 
 
 def posts(plan: LoadPlan) -> list[Arrival]:
-    """Posts of ordinary authors, a Poisson process: 25 % by panel sessions, the others by posters."""
-    if not plan.panel and not plan.posters:
-        return []
+    """Posts of ordinary authors, a Poisson process: 25 % by panel sessions, the others by posters (or newcomers)."""
     generator = rng(plan.seed, "load", "posts")
     due = poisson(generator, plan.rates.posts_per_s, plan.start_ns, plan.end_ns)
     panel = _share(generator, len(due), PANEL_POSTS, bool(plan.panel), bool(plan.posters))

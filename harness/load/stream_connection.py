@@ -105,6 +105,7 @@ class StreamConnection(asyncio.Protocol):
             data = self._chunks.feed(data)
         events = parser.feed(data)
         if not self.opened and (parser.first_event_id is not None or events):
+            self.opened = True
             self.owner.opened(self)
         listener = self.listener
         listener.last_event_id = parser.last_event_id

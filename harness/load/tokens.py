@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from harness.core.errors import UnavailableError
+from harness.load.members import plan_users
 from harness.load.plan import LoadPlan, PlanRegion
 from harness.load.wire import IMPORT_DONE, ImportAnswer, SignUpAnswer
 
@@ -27,11 +28,14 @@ _AGAIN = (429, 500, 502, 503, 504)
 T = TypeVar("T")
 
 
-async def obtain_tokens(plan: LoadPlan, users: Mapping[int, str], deadline_s: float = 120.0) -> dict[int, str]:
-    """A token for each user, signed up in the region given with it.
+async def obtain_tokens(
+    plan: LoadPlan, users: Mapping[int, str] | None = None, deadline_s: float = 120.0
+) -> dict[int, str]:
+    """A token for each user, signed up in the region given with it; by default for all users of the plan.
 
     Raises UnavailableError when the target refuses one or is not done after `deadline_s`.
     """
+    users = plan_users(plan) if users is None else users
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as http:

@@ -286,8 +286,13 @@ class PosterUser(PooledUser):
     network_timeout = POST_TIMEOUT_S
 
     def perform(self, arrival: Arrival, due_ns: int) -> None:
-        """One post."""
-        self.post_from(self.load.panel if arrival.panel else self.load.posters, arrival, due_ns)
+        """One post; where the plan has no authors, by somebody who joined during the run."""
+        if self.load.plan.posters or self.load.plan.panel:
+            self.post_from(self.load.panel if arrival.panel else self.load.posters, arrival, due_ns)
+        elif newcomer := self.load.newcomer_session(arrival.actor, arrival.number):
+            self.post_as(newcomer, arrival, due_ns)
+        else:
+            self.skip()
 
     def post_from(self, roster: Roster, arrival: Arrival, due_ns: int) -> None:
         """One post by a free session of the roster."""
@@ -295,12 +300,16 @@ class PosterUser(PooledUser):
         if session is None:
             self.skip()
             return
-        text = post_text(self.load.plan, arrival.kind, arrival.number)
-        key = self.load.idempotency_key(arrival.kind, arrival.number)
         try:
-            self.write_post(session, text, key, due_ns, celebrity=arrival.kind is ArrivalKind.CELEBRITY)
+            self.post_as(session, arrival, due_ns)
         finally:
             roster.give_back(session)
+
+    def post_as(self, session: Session, arrival: Arrival, due_ns: int) -> None:
+        """One post by a session."""
+        text = post_text(self.load.plan, arrival.kind, arrival.number)
+        key = self.load.idempotency_key(arrival.kind, arrival.number)
+        self.write_post(session, text, key, due_ns, celebrity=arrival.kind is ArrivalKind.CELEBRITY)
 
 
 class CelebrityUser(PosterUser):
