@@ -36,6 +36,8 @@ def verify(secret: bytes, purpose: str, text: str) -> bytes:
     expected = hmac.digest(secret, purpose.encode() + b"|" + payload, hashlib.sha256)[:_MAC_BYTES]
     if not hmac.compare_digest(mac, expected):
         raise SignatureRejected("signature does not match")
+    if text != f"{_b64(payload)}.{_b64(mac)}":
+        raise SignatureRejected("malformed")  # base64's spare bits: one value has one text
     return payload
 
 

@@ -98,7 +98,7 @@ class Region:
         path = self.folder / "settings.json"
         write_settings(path, self.settings)
         arguments = ["--settings", str(path), "--region", "us-east", "--name", "jobs"]
-        self.process = subprocess.Popen([sys.executable, "-m", "reference_server.jobs", *arguments])
+        self.process = subprocess.Popen([sys.executable, "-m", "reference_server.jobs", *arguments])  # noqa: ASYNC220
         client = RpcClient(self.settings.socket("us-east", "jobs"), 0.5)
 
         async def answers() -> bool:
@@ -134,7 +134,7 @@ def _changed(settings: Settings, **values: Any) -> Settings:
 async def eventually(condition: Any, what: str, limit_s: float = LIMIT_S) -> None:
     try:
         async with asyncio.timeout(limit_s):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {limit_s} s: {what}") from None

@@ -115,7 +115,7 @@ async def test_many_writers_and_a_sigkill_lose_nothing_acknowledged(queue: Queue
 
     writers = [asyncio.create_task(writer(author)) for author in range(8)]
     async with asyncio.timeout(10):
-        while len(acknowledged) < 200:
+        while len(acknowledged) < 200:  # noqa: ASYNC110
             await asyncio.sleep(0)
     redis.kill()
     await asyncio.gather(*writers)
@@ -179,7 +179,7 @@ async def test_full_streams_refuse_without_an_effect(redis: Server) -> None:
 
 async def test_out_of_memory_is_backpressure(queue: Queue) -> None:
     await queue.link.call("CONFIG", "SET", "maxmemory", "1mb")
-    with pytest.raises(Backpressure):
+    with pytest.raises(Backpressure):  # noqa: PT012
         for _ in range(10):
             await queue.accept_post(7, os.urandom(16), "x" * 400_000, b"", None, False, 1, REGION)
 
