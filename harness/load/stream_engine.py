@@ -88,7 +88,7 @@ class StreamEngine:
         threading.Thread(target=read_commands, args=(sys.stdin.fileno(), loop, self.command), daemon=True).start()
         self.lag.start()
         work = [asyncio.create_task(c) for c in (self.fleet.run(), self.fleet.sweep(), self._report())]
-        stopped = asyncio.create_task(self._stopping.wait())
+        stopped: asyncio.Task[Any] = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait([stopped, *work], return_when=asyncio.FIRST_COMPLETED)
             for task in work:
