@@ -1,0 +1,1 @@
+"""Who follows whom: the inherited graph, memory-mapped, under the changes committed since."""
