@@ -34,6 +34,8 @@ async def opened(t: Trial, api: FeedClient, last_event_id: str = "") -> AsyncIte
             if stream.status in (429, 503):
                 raise Unanswered(f"the stream answers {stream.status}")
             t.holds(stream.status == httpx.codes.OK, f"the stream answers {stream.status}")
+            streamed = stream.content_type.startswith("text/event-stream")
+            t.holds(streamed, f"the content type of the stream is {stream.content_type!r}")
             first_id = await stream.first_id(t.client.timeout_s)
             t.holds(bool(first_id), "no id came within the time limit of a request")
             yield stream
@@ -86,7 +88,6 @@ async def _pair(t: Trial) -> tuple[Member, Member]:
 async def opens(t: Trial) -> None:
     """A stream answers 200 text/event-stream, uncached, and first tells an id and how long to wait before a retry."""
     async with opened(t, (await t.member()).api) as stream:
-        t.holds(stream.content_type.startswith("text/event-stream"), f"the content type is {stream.content_type!r}")
         t.holds(stream.retry_ms is not None and stream.retry_ms > 0, f"the retry time is {stream.retry_ms}")
         caching = stream.headers.get("cache-control", "")
         t.holds("no-store" in caching or "no-cache" in caching, f"Cache-Control is {caching!r}")

@@ -99,10 +99,10 @@ def test_an_idle_parser_is_small() -> None:
     assert sys.getsizeof(parser) <= 128
 
 
-pieces = st.sampled_from(
-    [b"data", b"id", b"event", b"retry", b":", b" ", b"a", b"7", b"\0", b"\n", b"\r", b"\r\n", b"\n\n"]
-    + [b"\xef\xbb\xbf", b"\xc3\xa9", b"\xff", b"id: r.1.2\nevent: new_post\ndata: x\n\n", b": hb\n\n"]
-)
+fields = [b"data", b"id", b"event", b"retry", b":", b" ", b"a", b"7", b"\0"]
+line_ends = [b"\n", b"\r", b"\r\n", b"\n\n"]
+others = [b"\xef\xbb\xbf", b"\xc3\xa9", b"\xff", b"id: r.1.2\nevent: new_post\ndata: x\n\n", b": hb\n\n"]
+pieces = st.sampled_from([*fields, *line_ends, *others])
 streams = st.lists(pieces, max_size=30).map(b"".join)
 
 
