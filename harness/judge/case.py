@@ -171,7 +171,7 @@ class Case:
 
 
 def read_case(run: RunDirectory) -> Case:
-    """Read the facts of a run. Raises OSError or msgspec.DecodeError when scenario, profile or phases are unreadable."""
+    """Read the facts of a run. Raises OSError, msgspec.DecodeError when scenario, profile or phases are unreadable."""
     scenario = msgspec.json.decode(run.scenario.read_bytes(), type=Scenario)
     profile = msgspec.json.decode(run.profile.read_bytes(), type=Profile)
     phases = msgspec.json.decode(run.phases.read_bytes(), type=list[Phase])

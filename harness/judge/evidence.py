@@ -25,6 +25,7 @@ def vanished_sentences(trial: Trial, vanished: Sequence[Vanished], what: str) ->
         user, session, region, sent, _ = facts[v.op]
         seen = f"seen at {at(facts[v.seen_op][4])}" if v.seen_op else "there since before the run"
         sentences.append(
-            f"post {names[v.item]}, {seen}, is missing from the {what} of user {user} ({session}) in {region} at {at(sent)}"
+            f"post {names[v.item]}, {seen}, is missing from the {what} of user {user} ({session}) in {region} "
+            f"at {at(sent)}"
         )
     return sentences

@@ -150,8 +150,7 @@ def _tags(path: str, metric: str, text: str, allowed: Mapping[str, set[str]], pr
         if metric in METRICS and name not in METRICS[metric]:
             problems.append(f"{path}: {metric} has no tag {name!r}{nearest(name, METRICS[metric])}")
             continue
-        choices = TAG_VALUES.get(name, ()) if metric in METRICS else ()
-        choices = tuple(allowed.get(name, ())) or choices
+        choices = allowed.get(name) or set(TAG_VALUES.get(name, ()) if metric in METRICS else ())
         if choices and value not in choices:
             problems.append(f"{path}: {name} cannot be {value!r}{nearest(value, choices)}")
         tags[name] = value

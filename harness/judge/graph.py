@@ -1,6 +1,7 @@
 """Who follows whom, and since when it counts, as DuckDB tables.
 
     base     follower, author: the population's follow edges (complete; empty without a population)
+    star     author: celebrities, who take the throttled path
     change   follower, author, done_ns, refollowed: pairs whose edge changed during the run
     edge     follower, author, since_ns: edges that stay unchanged from since_ns to the end of the run; followers who
              read or listen, authors who post; everybody follows himself
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 
 from harness.judge.case import FOREVER_NS, Case
@@ -22,6 +24,8 @@ from harness.judge.case import FOREVER_NS, Case
 def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     """Create the tables of this module."""
     _load_base(con, case.run.population)
+    con.execute(_STAR, {"celebrities": case.celebrities, "threshold": _threshold(case.run.population)})
+    con.execute("UPDATE post SET celebrity = true WHERE author IN (SELECT author FROM star)")
     con.execute(_CHANGE)
     con.execute(_JOINED)
     con.execute(_EDGE, {"always": -FOREVER_NS, "joined_all": case.scenario.population.joined == "all"})
@@ -46,9 +50,22 @@ def _load_base(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     con.unregister("base_columns")
 
 
+def _threshold(folder: Path) -> int:
+    """Follower count from which an author is a celebrity; FOREVER_NS when the population does not say."""
+    path = folder / "population.json"
+    said = msgspec.json.decode(path.read_bytes()) if path.exists() else {}
+    return int(said.get("celebrity_threshold") or FOREVER_NS)
+
+
+_STAR = """
+CREATE TABLE star AS
+SELECT range AS author FROM range($celebrities)
+UNION SELECT author FROM base GROUP BY author HAVING count(*) >= $threshold
+"""
+
 _CHANGE = """
 CREATE TABLE change AS
-WITH both AS (
+WITH mutual AS (
   SELECT "user" AS follower, author, kind, sent_ns, done_ns, outcome FROM op
   WHERE kind IN ('follow', 'unfollow', 'block') AND outcome <> 'fail'
   UNION ALL
@@ -57,7 +74,7 @@ WITH both AS (
 SELECT follower, author, max(done_ns) AS done_ns,
        bool_and(outcome = 'ok' AND kind <> 'block') AND arg_max(kind, sent_ns) = 'follow' AS refollowed,
        bool_or(kind = 'follow') AS followed
-FROM both GROUP BY follower, author
+FROM mutual GROUP BY follower, author
 """
 
 _JOINED = """

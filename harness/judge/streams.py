@@ -33,7 +33,8 @@ WITH mark AS (
   FROM mark WINDOW w AS (PARTITION BY session ORDER BY done_ns, id)
 ), opened AS (
   SELECT p.session, p."user", p.region, p.done_ns AS open_ns, p.resumed,
-         CASE p.next_kind WHEN 'stream_end' THEN p.next_done WHEN 'stream_open' THEN p.next_sent ELSE s.seen_ns END AS end_ns
+         CASE p.next_kind WHEN 'stream_end' THEN p.next_done WHEN 'stream_open' THEN p.next_sent
+                          ELSE s.seen_ns END AS end_ns
   FROM paired p JOIN last_seen s ON s.session = p.session WHERE p.kind = 'stream_open'
 ), chained AS (
   SELECT *, sum((NOT resumed)::INTEGER) OVER (PARTITION BY session ORDER BY open_ns) AS chain FROM opened

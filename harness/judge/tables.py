@@ -7,8 +7,9 @@
     page     successful feed pages with the key range they cover: lo <= pid < hi
     walk     pages of one walk together
 
-`harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show, `harness.judge.streams`
-the streams and their events. Tables live in memory; large intermediates spill into the run directory.
+`harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
+`harness.judge.streams` the streams and their events. Tables live in memory; large intermediates spill into the run
+directory.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ SPILL_FOLDER = ".judge-spill"
 def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the tables above, read from `ops` (ops.parquet); its spill folder is gone afterwards."""
     spill = case.run.path / SPILL_FOLDER
-    config = {"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(spill)}
-    con = duckdb.connect(config=config)
+    con = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(spill)})
     try:
         con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = false")
@@ -51,7 +51,7 @@ def build(con: duckdb.DuckDBPyConnection, case: Case, ops: Path) -> None:
     con.execute(_OP)
     con.execute(_POST_ID)
     con.execute(_ITEM)
-    con.execute(_POST, {"celebrities": case.celebrities})
+    con.execute(_POST)
     con.execute(_PAGE, {"forever": FOREVER_NS, "shallow": FEED_DEPTH // 2})
     con.execute(_WALK)
 
@@ -111,7 +111,7 @@ SELECT k.pid, k.id, arg_min(o."user", o.done_ns) AS author, arg_min(o.region, o.
        arg_min(o.session, o.done_ns) AS session, min(o.due_ns) AS due_ns,
        min(least(o.sent_ns, coalesce(a.first_ns, o.sent_ns))) AS sent_ns, min(o.done_ns) AS ack_ns,
        min(o.ts_us) AS ts_us, min(o.text_hash) AS hash,
-       bool_or(o.celebrity OR o."user" < $celebrities) AS celebrity, bool_or(g.post IS NOT NULL) AS deleted
+       bool_or(o.celebrity) AS celebrity, bool_or(g.post IS NOT NULL) AS deleted
 FROM op o JOIN post_id k ON k.id = o.post
 LEFT JOIN attempt a ON a."user" = o."user" AND a.region = o.region AND a.idempotency_key = o.idempotency_key
 LEFT JOIN gone g ON g.post = o.post

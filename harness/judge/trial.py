@@ -72,8 +72,10 @@ class Trial:
         return Shown(ops=ops, starts=np.append(first, len(op)).astype(np.int64), pids=pid)
 
     def ignored(self, user: int) -> set[int]:
-        """Posts whose absence from the user's feed means nothing: deleted, of an author whose edge to the user changed
-        during the run, or so deep that newer arrivals may have pushed them out.
+        """Posts whose absence from the user's feed means nothing.
+
+        Deleted; of an author whose edge to the user changed during the run; so deep that newer arrivals may have
+        pushed them out; or not known to be written and seen in a single read (the business of no_phantom).
         """
         everybody = self._hidden.get(_EVERYBODY, set())
         return everybody | self._hidden[user] if user in self._hidden else everybody
@@ -89,6 +91,8 @@ class Trial:
 _EVERYBODY = -1
 _HIDDEN = f"""
 SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'delete' AND o.outcome <> 'fail'
+UNION
+SELECT {_EVERYBODY}, i.pid FROM item i ANTI JOIN post p ON p.pid = i.pid GROUP BY i.pid HAVING count(*) = 1
 UNION
 SELECT c.follower, i.pid FROM change c JOIN page g ON g."user" = c.follower
   JOIN item i ON i.op = g.op AND i.author = c.author

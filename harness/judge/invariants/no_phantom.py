@@ -1,7 +1,7 @@
 """2. No phantom: every visible post was written, with the text, author and time that all reads agree on.
 
-Formally: each item of a read with a timestamp inside the run is an acknowledged post, or matches the author and text of a
-post with outcome info. One id has one author and one text, everywhere.
+Formally: each item of a read with a timestamp inside the run is an acknowledged post, or matches the author and text
+of a post with outcome info. One id has one author and one text, everywhere.
 Items older than the run cannot be looked up (the target had them before); such an item is a phantom when its author is
 one whom the reader never followed, or when it was seen in one read only although at least 3 other undegraded reads by
 followers of its author cover its place without it.
@@ -41,7 +41,8 @@ WHERE NOT u.old AND NOT EXISTS (
 """
 _CHANGED = """
 SELECT s.pid, s.op, CASE WHEN s.author <> s.author_too OR s.author <> p.author
-                         THEN 'whose author differs from the one who wrote it' ELSE 'whose text is not what was written' END
+                         THEN 'whose author differs from the one who wrote it'
+                         ELSE 'whose text is not what was written' END
 FROM seen s LEFT JOIN post p ON p.pid = s.pid
 WHERE s.hash <> s.hash_too OR s.author <> s.author_too OR (p.hash <> 0 AND s.hash <> p.hash) OR s.author <> p.author
 """
@@ -65,8 +66,10 @@ WITH lone AS (
   ANTI JOIN change c ON c.follower = b.follower AND c.author = b.author
   UNION SELECT pid, op, author FROM lone
 )
-SELECT r.pid, r.op, 'that one read shows and ' || count(*) || ' others by followers of its author, covering its place, do not'
-FROM reader r JOIN page g ON g."user" = r."user" AND r.pid >= g.lo AND r.pid < g.hi AND g.op <> r.op AND NOT g.degraded
+SELECT r.pid, r.op,
+       'that one read shows and ' || count(*) || ' others by followers of its author, covering its place, do not'
+FROM reader r
+JOIN page g ON g."user" = r."user" AND r.pid >= g.lo AND r.pid < g.hi AND g.op <> r.op AND NOT g.degraded
 GROUP BY r.pid, r.op HAVING count(*) >= $missed_by
 """
 

@@ -11,6 +11,7 @@ Inconclusive: no page with two items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,15 +25,16 @@ SELECT op FROM (
 ) WHERE page_before = page - 1 AND high > before
 """
 _DISAGREE = """
-SELECT k.id, min(i.ts_us), max(i.ts_us), min(o.done_ns) FROM item i JOIN post_id k ON k.pid = i.pid JOIN op o ON o.id = i.op
-WHERE i.ts_us <> k.ts_us GROUP BY k.id ORDER BY min(o.done_ns)
+SELECT k.id, k.ts_us, max(i.ts_us), min(o.done_ns)
+FROM item i JOIN post_id k ON k.pid = i.pid JOIN op o ON o.id = i.op
+WHERE i.ts_us <> k.ts_us GROUP BY k.id, k.ts_us ORDER BY min(o.done_ns)
 """
 
 
 def rising_pair(pids: Sequence[int]) -> tuple[int, int] | None:
     """The first neighbours (upper, lower) of a page that do not descend, second showings left out; None if all do."""
     firsts = list(dict.fromkeys(pids))
-    for upper, lower in zip(firsts, firsts[1:], strict=False):
+    for upper, lower in pairwise(firsts):
         if lower > upper:
             return upper, lower
     return None
@@ -56,7 +58,7 @@ def check(trial: Trial) -> Finding:
             "SELECT op FROM page WHERE op IN (SELECT unnest($ops::BIGINT[]))", ops=[int(o) for o in candidates]
         )
     }
-    pairs = {op: pair for op in sorted(feeds) if (pair := rising_pair(shown.of(op).tolist())) is not None}
+    pairs = {op: pair for op in sorted(feeds) if (pair := rising_pair(shown.of(op))) is not None}
     across = [op for (op,) in trial.rows(_ACROSS)]
     disagreements = trial.rows(_DISAGREE)
     evidence = _sentences(trial, pairs, across)

@@ -1,14 +1,15 @@
-"""15. SSE completeness: a listener gets an event, or an explicit resync, for every post of whom he follows; exactly once.
+"""15. SSE completeness: a listener gets one event, or an explicit resync, for every post of those he follows.
 
 Formally: a chain is a line of connections of one session, each resuming the one before with Last-Event-ID. A post w is
 due on a chain when its author is followed over an edge unchanged since 5 s before ack(w), and the first connection was
 open before w was first sent. Deadline: the earliest d = max(ack(w), opening of a connection) + D at which that
 connection is still open; in a fault window (injection to undo + T) not before the window ends. By d the session has an
-event for w, or a resync after w was sent. No session gets a second event for one post without a resync in between.
+event for w, or a resync after w was sent. No session gets a second event for a post without a resync in between.
 
-D = the visibility promise (celebrity: the celebrity promise; plus the cross-region promise for posts of other regions)
+D = the visibility promise (celebrity: the celebrity promise; posts of other regions: plus the cross-region promise)
 + 3 s: late is judged by post_to_event, this checker looks for lost.
-Scope: listeners connected and following; own posts, deleted posts, and chains that ended before the deadline are left out.
+Scope: listeners connected and following; own posts, deleted posts, and chains that ended before the deadline are
+left out.
 Inconclusive: nothing was due.
 """
 

@@ -1,7 +1,7 @@
 """14. SSE soundness: an event tells of a real post of a followed author, tokens rise, and the post can be read.
 
 Formally, for each new_post event e of listener u:
- (a) its post was acknowledged, or was seen in a read, or may be one whose POST has outcome info;
+ (a) its post was acknowledged, or was seen in a read, or u follows somebody with a POST of outcome info;
  (b) u is the author, or an edge u -> author was in the population or was made during the run;
  (c) within one epoch the last part of the resume token is greater than in all earlier events of the session;
  (d) each undegraded page of u in the same region that covers the post and was asked for at least the visibility promise
@@ -21,7 +21,11 @@ from harness.judge.trial import Checker, Finding, Trial
 _UNWRITTEN = """
 SELECT k.id, e."user", e.region, e.event_ns, 'that nobody wrote' FROM event e JOIN post_id k ON k.pid = e.pid
 ANTI JOIN post p ON p.pid = e.pid ANTI JOIN item i ON i.pid = e.pid
-WHERE NOT EXISTS (SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info')
+WHERE NOT EXISTS (
+  SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info' AND (
+    o."user" = e."user" OR NOT EXISTS (SELECT 1 FROM base)
+    OR (e."user", o."user") IN (SELECT (follower, author) FROM base)
+    OR (e."user", o."user") IN (SELECT (follower, author) FROM change)))
 ORDER BY e.event_ns
 """
 _NOT_FOLLOWED = """

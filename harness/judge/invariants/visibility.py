@@ -17,7 +17,8 @@ _QUANTILE = 0.99
 _PAIRS = """
 CREATE OR REPLACE TEMP TABLE staleness AS
 SELECT c.pid, c."user", any_value(c.celebrity) AS celebrity, any_value(c.ack_ns) AS ack_ns,
-       max(CASE WHEN c.present THEN 0 ELSE c.age_ns END) AS stale_ns, arg_max(c.sent_ns, CASE WHEN c.present THEN 0 ELSE c.age_ns END) AS sent_ns
+       max(CASE WHEN c.present THEN 0 ELSE c.age_ns END) AS stale_ns,
+       max(c.sent_ns) FILTER (NOT c.present) AS sent_ns
 FROM covered c
 WHERE NOT c.remote AND NOT c.own {undisturbed} GROUP BY c.pid, c."user"
 """
@@ -62,7 +63,8 @@ def _curve_query() -> str:
 
 def _sentences(trial: Trial, celebrity: bool, bound: int) -> list[str]:
     rows = trial.rows(
-        f"""SELECT k.id, s.ack_ns, s."user", s.sent_ns, s.stale_ns / 1e9 FROM staleness s JOIN post_id k ON k.pid = s.pid
+        f"""SELECT k.id, s.ack_ns, s."user", s.sent_ns, s.stale_ns / 1e9
+            FROM staleness s JOIN post_id k ON k.pid = s.pid
             WHERE s.celebrity = $c AND s.stale_ns > $bound ORDER BY s.ack_ns LIMIT {EVIDENCE_LIMIT}""",
         c=celebrity,
         bound=bound,

@@ -1,0 +1,132 @@
+"""19. Recovery: how long after the undo of a fault service is back to normal.
+
+A window of one second, by the due time of its ops, is normal when no feed read failed, the p99 of feed reads and the
+p95 of post_to_event (ordinary authors) are within 500 ms, and there was something to measure. Service has recovered at
+the start of the first of 3 normal windows in a row; windows are counted from the undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.core.clock import NS_PER_MS, NS_PER_S
+from harness.core.verdict import Check, CheckKind, Outcome
+from harness.judge.case import Fault
+from harness.judge.trial import Trial
+
+WINDOW_NS = NS_PER_S
+IN_A_ROW = 3
+READ_P99_NS = 500 * NS_PER_MS
+EVENT_P95_NS = 500 * NS_PER_MS
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was due in one second."""
+
+    reads: int = 0
+    failed: int = 0
+    read_p99_ns: float = 0.0
+    events: int = 0
+    event_p95_ns: float = 0.0
+
+    @property
+    def normal(self) -> bool:
+        """Whether service was normal in this second."""
+        return (
+            self.reads + self.events > 0
+            and self.failed == 0
+            and self.read_p99_ns <= READ_P99_NS
+            and self.event_p95_ns <= EVENT_P95_NS
+        )
+
+    def trouble(self) -> str:
+        """Why the window is not normal."""
+        if not self.reads + self.events:
+            return "nothing was measured"
+        problems = []
+        if self.failed:
+            problems.append(f"{self.failed} of {self.reads} reads failed")
+        if self.read_p99_ns > READ_P99_NS:
+            problems.append(f"feed_read p99 {self.read_p99_ns / NS_PER_MS:.0f} ms")
+        if self.event_p95_ns > EVENT_P95_NS:
+            problems.append(f"post_to_event p95 {self.event_p95_ns / NS_PER_MS:.0f} ms")
+        return ", ".join(problems)
+
+
+def recovered_after(windows: Sequence[Window]) -> int | None:
+    """Number of windows before the first IN_A_ROW normal ones; None when there are none."""
+    for first in range(len(windows) - IN_A_ROW + 1):
+        if all(w.normal for w in windows[first : first + IN_A_ROW]):
+            return first
+    return None
+
+
+def judge_recovery(trial: Trial, bound_s: float) -> Iterator[Check]:
+    """One check a fault; one that is skipped when there was none."""
+    faults = [f for f in trial.case.faults if f.injected_ns is not None]
+    if not faults:
+        yield Check(
+            name="recovery",
+            kind=CheckKind.RECOVERY,
+            verdict=Outcome.INCONCLUSIVE,
+            skipped=True,
+            reason="skipped: no fault was injected",
+        )
+    for fault in faults:
+        yield _judge_fault(trial, fault, bound_s)
+
+
+def _judge_fault(trial: Trial, fault: Fault, bound_s: float) -> Check:
+    check = Check(
+        name=f"recovery from {fault.kind} of {fault.handle}",
+        kind=CheckKind.RECOVERY,
+        verdict=Outcome.INCONCLUSIVE,
+        phase=fault.phase,
+        bound=bound_s,
+        unit="s",
+    )
+    if fault.undone_ns is None:
+        check.reason = "the fault was not undone"
+        return check
+    windows = _windows(trial, fault.undone_ns)
+    check.observations = len(windows)
+    first = recovered_after(windows)
+    if first is not None:
+        check.value = first * WINDOW_NS / NS_PER_S
+        check.verdict = Outcome.PASS if check.value <= bound_s else Outcome.FAIL
+        check.reason = f"normal from {check.value:g} s after the undo at {trial.case.at(fault.undone_ns)}"
+    elif len(windows) - IN_A_ROW >= bound_s:
+        check.verdict = Outcome.FAIL
+        check.reason = f"not normal for {IN_A_ROW} s in a row within {len(windows)} s after the undo"
+    else:
+        check.reason = f"load ended {len(windows)} s after the undo, too early to tell"
+    check.evidence = [
+        f"{trial.case.at(fault.undone_ns + k * WINDOW_NS)}: {w.trouble()}"
+        for k, w in enumerate(windows[: first if first is not None else len(windows)])
+        if not w.normal
+    ][:20]
+    return check
+
+
+_WINDOWS = """
+SELECT (due_ns - $undone) // $width AS k,
+       count(*) FILTER (metric = 'feed_read'), count(*) FILTER (metric = 'feed_read' AND NOT ok),
+       coalesce(quantile_disc(value_ns, 0.99) FILTER (metric = 'feed_read' AND ok), 0),
+       count(*) FILTER (metric = 'post_to_event'),
+       coalesce(quantile_disc(value_ns, 0.95) FILTER (metric = 'post_to_event'), 0)
+FROM sample WHERE due_ns >= $undone AND due_ns < $until
+  AND (metric = 'feed_read' OR (metric = 'post_to_event' AND author = 'ordinary'))
+GROUP BY 1
+"""
+
+
+def _windows(trial: Trial, undone_ns: int) -> list[Window]:
+    """The whole windows from the undo to the end of the last phase."""
+    count = max(0, trial.case.end_ns - undone_ns) // WINDOW_NS
+    windows = [Window()] * count
+    rows = trial.rows(_WINDOWS, undone=undone_ns, width=WINDOW_NS, until=undone_ns + count * WINDOW_NS)
+    for k, *measured in rows:
+        windows[int(k)] = Window(*measured)
+    return windows

@@ -1,0 +1,195 @@
+"""Judges SLOs: each threshold in each phase is one check, over the exact samples of the phase.
+
+A percentile needs 1 / (1 - q) samples to mean anything: with fewer, meeting it is inconclusive, missing it fails.
+`failures == 0` over n ops proves, with 95 % confidence, a failure rate below 3 / n (rule of three): it is printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from harness.core.clock import NS_PER_S
+from harness.core.units import format_duration
+from harness.core.verdict import Check, CheckKind, Outcome
+from harness.judge import scrapes
+from harness.judge.case import Phase
+from harness.judge.expressions import Slo, Threshold
+from harness.judge.trial import Trial
+
+EVIDENCE = 5
+_MS = 1e6
+
+
+def judge_slos(trial: Trial, slos: tuple[Slo, ...]) -> Iterator[Check]:
+    """One check a threshold and phase, in the scenario's order."""
+    for slo in slos:
+        for phase in chosen_phases(trial.case.judged_phases, slo.tags.get("phase")):
+            for threshold in slo.thresholds:
+                yield judge_threshold(trial, slo, phase, threshold)
+
+
+def chosen_phases(phases: list[Phase], wanted: str | None) -> list[Phase]:
+    """The phases an SLO is judged in: all but the warm-up, or those of that name or kind."""
+    return [p for p in phases if wanted is None or wanted in (p.name, p.kind)]
+
+
+def judge_threshold(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold) -> Check:
+    """The check of one threshold in one phase."""
+    missing = _missing(trial, slo)
+    check = Check(
+        name=f"{slo.selector} {threshold.text}",
+        kind=CheckKind.SLO,
+        verdict=Outcome.INCONCLUSIVE,
+        phase=phase.name,
+        bound=threshold.bound / _MS if threshold.unit == "ns" else threshold.bound,
+        unit={"ns": "ms", "%": "share"}.get(threshold.unit, threshold.unit),
+        reason=missing,
+        skipped=bool(missing),
+    )
+    if missing:
+        return check
+    if slo.metric.startswith("target:"):
+        return _judge_target(trial, slo, phase, threshold, check)
+    return _judge_samples(trial, slo, phase, threshold, check)
+
+
+def _missing(trial: Trial, slo: Slo) -> str:
+    able, regions = trial.case.profile.capabilities, trial.case.profile.regions
+    if slo.metric in ("post_to_event", "post_to_rendered", "stream_open", "cross_region") and able.stream == "none":
+        return f"skipped: target {trial.case.profile.name} has no streams"
+    if (slo.metric == "cross_region" or slo.tags.get("scope") == "remote") and (len(regions) < 2 or not able.regions):
+        return f"skipped: target {trial.case.profile.name} has one region"
+    if slo.metric == "feed_new" and not able.since:
+        return f"skipped: target {trial.case.profile.name} lacks feed/new"
+    if slo.metric == "import" and not able.imports:
+        return f"skipped: target {trial.case.profile.name} lacks imports"
+    return ""
+
+
+def _where(slo: Slo, phase: Phase) -> tuple[str, dict[str, Any]]:
+    tags = {k: v for k, v in slo.tags.items() if k != "phase"}
+    condition = "metric = $metric AND phase = $phase" + "".join(f" AND {k} = ${k}" for k in tags)
+    return condition, {"metric": slo.metric, "phase": phase.name, **tags}
+
+
+def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, check: Check) -> Check:
+    where, values = _where(slo, phase)
+    [(count, failed, measured)] = trial.rows(
+        f"SELECT count(*), count(*) FILTER (NOT ok), {_aggregate(threshold)} FROM sample WHERE {where}", **values
+    )
+    good = count - failed
+    check.observations = good if threshold.unit == "ns" else count
+    value = _value(threshold, count, failed, measured, (phase.end_ns - phase.start_ns) / NS_PER_S)
+    _decide(check, threshold, value)
+    if check.verdict is Outcome.FAIL:
+        check.evidence = _evidence(trial, threshold, where, values)
+    if threshold.aggregation == "failures" and count:
+        check.reason = failure_reason(count, failed)
+    return check
+
+
+def _aggregate(threshold: Threshold) -> str:
+    if threshold.aggregation in ("p", "med"):
+        return f"quantile_disc(value_ns, {threshold.quantile}) FILTER (ok)"
+    if threshold.aggregation in ("avg", "min", "max"):
+        return f"{threshold.aggregation}(value_ns) FILTER (ok)"
+    return "NULL"
+
+
+def _value(threshold: Threshold, count: int, failed: int, measured: float | None, seconds: float) -> float | None:
+    """The measured value in the unit of the bound; None when there is nothing to measure."""
+    match threshold.aggregation:
+        case "count":
+            return float(count)
+        case "rate":
+            return count / seconds if seconds else None
+        case "failures":
+            return None if not count else failed / count if threshold.unit == "%" else float(failed)
+        case _:
+            return None if measured is None else float(measured)
+
+
+def needed_samples(threshold: Threshold) -> int:
+    """How many samples the aggregation needs to be meaningful."""
+    if threshold.aggregation == "p" and 0.5 < threshold.quantile < 1:
+        return math.ceil(round(1 / (1 - threshold.quantile), 6))
+    return 1
+
+
+def _decide(check: Check, threshold: Threshold, value: float | None) -> None:
+    """Set verdict, value and reason of a check from the measured value."""
+    if value is None or math.isnan(value):
+        check.reason = "no samples"
+        return
+    check.value = value / _MS if threshold.unit == "ns" else value
+    if not threshold.holds(value):
+        check.verdict = Outcome.FAIL
+        if threshold.unit == "ns":
+            check.reason = f"measured {_time(value)} over {check.observations:,} samples"
+    elif check.observations < needed_samples(threshold):
+        check.reason = f"only {check.observations:,} samples; {threshold.text} needs {needed_samples(threshold):,}"
+    elif check.observations or threshold.aggregation in ("count", "rate"):
+        check.verdict = Outcome.PASS
+    else:
+        check.reason = "no samples"
+
+
+def _time(value_ns: float) -> str:
+    return "more than the highest bucket" if math.isinf(value_ns) else format_duration(value_ns / NS_PER_S)
+
+
+def failure_reason(count: int, failed: int) -> str:
+    """How many failed, and what that says of the true failure rate."""
+    if failed:
+        return f"{failed:,} of {count:,} failed ({100 * failed / count:.3g} %)"
+    return f"0 of {count:,} failed: availability of at least {max(0.0, 100 - 300 / count):.4f} % at 95 % confidence"
+
+
+def _evidence(trial: Trial, threshold: Threshold, where: str, values: dict[str, Any]) -> list[str]:
+    failures = threshold.aggregation == "failures"
+    chosen, order = ("NOT s.ok", "s.due_ns") if failures else ("s.ok", "s.value_ns DESC")
+    rows = trial.rows(
+        f"""SELECT s.value_ns, s.due_ns, o.kind, o."user", o.region, o.post, o.outcome, o.status, o.error
+            FROM (SELECT * FROM sample WHERE {where}) s JOIN op o ON o.id = s.op
+            WHERE {chosen} ORDER BY {order}, s.op LIMIT {EVIDENCE}""",
+        **values,
+    )
+    at = trial.case.at
+    return [
+        f"{kind} of user {user} in {region}, due at {at(due)}: "
+        + (f"{outcome}, status {status} {error}".rstrip() if failures else format_duration(value / NS_PER_S))
+        + (f" (post {post})" if post else "")
+        for value, due, kind, user, region, post, outcome, status, error in rows
+    ]
+
+
+def _judge_target(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, check: Check) -> Check:
+    """A threshold on a histogram or counter of the target's own metrics. Histograms of times count in seconds."""
+    labels = {k: v for k, v in slo.tags.items() if k not in ("phase", "region")}
+    name = slo.metric.removeprefix("target:")
+    seen = scrapes.distribution(trial.case.scrapes, name, phase.name, slo.tags.get("region", ""), labels)
+    if seen is None:
+        check.reason = f"the target's metrics show no {name} at both ends of the phase"
+        return check
+    seconds = (phase.end_ns - phase.start_ns) / NS_PER_S
+    counted = seen.count if seen.buckets else seen.total
+    check.observations = int(counted)
+    match threshold.aggregation:
+        case "count":
+            value = counted
+        case "rate":
+            value = counted / seconds if seconds else math.nan
+        case "avg":
+            value = seen.total / seen.count * NS_PER_S if seen.count else math.nan
+        case "p" | "med" | "min" | "max":
+            quantile = {"min": 0.0, "max": 1.0}.get(threshold.aggregation, threshold.quantile)
+            value = seen.quantile(quantile) * NS_PER_S
+        case other:
+            check.reason = f"{other} cannot be read from the target's metrics"
+            return check
+    _decide(check, threshold, value)
+    if check.value is not None and math.isinf(check.value):
+        check.value = None
+    return check
