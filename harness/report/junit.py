@@ -1,0 +1,65 @@
+"""junit.xml: one test case a check, so that a CI shows each by name, with its evidence as the failure's text.
+
+fail is <failure>, inconclusive is <error type="inconclusive">, what the target cannot do is <skipped>.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+from harness.core.verdict import Check, Outcome
+from harness.report.run_data import RunData
+from harness.report.wording import bound_text, counted, value_text
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(data: RunData) -> bytes:
+    """The file."""
+    count = counted(data.verdict.checks)
+    suite = ET.Element(
+        "testsuite",
+        name=_clean(data.verdict.scenario),
+        tests=str(len(data.verdict.checks)),
+        failures=str(count["fail"]),
+        errors=str(count["inconclusive"]),
+        skipped=str(count["skipped"]),
+        time=f"{data.length_s:.3f}",
+    )
+    if data.manifest.started:
+        suite.set("timestamp", _clean(data.manifest.started))
+    properties = ET.SubElement(suite, "properties")
+    facts = {"verdict": data.verdict.verdict, "seed": data.verdict.seed, "target": data.manifest.target}
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=name, value=_clean(str(value)))
+    for check in data.verdict.checks:
+        suite.append(_case(data.verdict.scenario, check))
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _case(scenario: str, check: Check) -> ET.Element:
+    where = f"{scenario}.{check.kind}" + (f".{check.phase}" if check.phase else "")
+    case = ET.Element("testcase", classname=_clean(where), name=_clean(check.name), time="0")
+    if check.skipped:
+        ET.SubElement(case, "skipped", message=_clean(check.reason))
+    elif check.verdict == Outcome.FAIL:
+        _add_result(case, "failure", str(check.kind), check)
+    elif check.verdict == Outcome.INCONCLUSIVE:
+        _add_result(case, "error", "inconclusive", check)
+    return case
+
+
+def _add_result(case: ET.Element, tag: str, kind: str, check: Check) -> None:
+    measured = f"{value_text(check)} against {bound_text(check)}" if check.bound is not None else value_text(check)
+    message = "; ".join(word for word in (check.reason, measured) if word) or str(check.verdict)
+    result = ET.SubElement(case, tag, type=kind, message=_clean(message))
+    result.text = _clean("\n".join(check.evidence) or message)
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,245 @@
+"""report.html: one file, no network. Everything is drawn here; the page's script only adds a read-out to the charts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.core.verdict import Check, CheckKind, Outcome
+from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, time_chart
+from harness.report.run_data import Curve, PhaseWindow, RunData
+from harness.report.scales import milliseconds
+from harness.report.svg import safe_colour
+from harness.report.wording import bound_text, counted, failing_first, headline, number, value_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+KIND_TITLES = {
+    CheckKind.SLO: "Service levels",
+    CheckKind.INVARIANT: "Invariants",
+    CheckKind.RECOVERY: "Recovery",
+    CheckKind.WITNESS: "Faults took effect",
+    CheckKind.GENERATOR: "Load generator",
+}
+METRIC_TITLES = {
+    "post_to_event": ("Post to event", "From the due time of a post to its event on a follower's stream.", "events"),
+    "feed_read": ("Feed reads", "From the due time of a read to its last byte.", "reads"),
+    "post_accept": ("Posting", "From the due time of a post to its acknowledgement.", "posts"),
+}
+PHASE_COLOURS = {"baseline": "c0", "fault": "c1", "recovered": "c2"}
+_AGGREGATION = re.compile(r"(p\(\s*[0-9.]+\s*\)|med|avg|max)\s*<")
+_SELECTOR = re.compile(r"^([^{]*)(\{[^}]*\})?(.*)$", re.DOTALL)
+
+
+class Panel(msgspec.Struct):
+    """One chart with its heading."""
+
+    title: str
+    chart: Markup
+
+
+class Section(msgspec.Struct):
+    """Charts of one metric."""
+
+    id: str
+    title: str
+    about: str
+    upper: str
+    failures: bool
+    panels: list[Panel]
+
+
+class Legend(msgspec.Struct):
+    """A name with its colour class."""
+
+    name: str
+    colour: str
+
+
+class Curves(msgspec.Struct):
+    """Percentile charts that share their phases."""
+
+    legend: list[Legend]
+    panels: list[Panel]
+
+
+def render(data: RunData) -> str:
+    """The page."""
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    frame = TimeFrame(data.phases, data.faults)
+    checks = failing_first(data.verdict.checks)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=data,
+            verdict=data.verdict,
+            headline=headline(data.verdict),
+            tally=_tally(data),
+            facts=_facts(data),
+            troubles=[c for c in checks if c.verdict != Outcome.PASS and not c.skipped],
+            groups=[(title, [c for c in checks if c.kind == kind]) for kind, title in KIND_TITLES.items()],
+            sections=_sections(data, frame),
+            curves=_curves(data.percentiles, data.phases),
+            op_curves=_curves({k: c.curve for k, c in data.histograms.items()}, data.phases),
+            histograms=_histogram_rows(data.histograms),
+            counts=_flat(data.verdict.counts),
+            commands=_commands(data),
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, ms=milliseconds, colour=safe_colour, value=value_text, bound=bound_text, split_name=split_name
+    )
+    return environment
+
+
+def split_name(check: Check) -> tuple[str, str, str]:
+    """A check's name in three: metric, selector in braces, the rest."""
+    match = _SELECTOR.match(check.name)
+    return (match[1], match[2] or "", match[3]) if match else (check.name, "", "")
+
+
+def _tally(data: RunData) -> list[tuple[str, int, float]]:
+    """Word, count and share of the checks, worst first."""
+    count = counted(data.verdict.checks)
+    total = sum(count.values()) or 1
+    words = ("fail", "inconclusive", "pass", "skipped")
+    return [(word, count[word], 100 * count[word] / total) for word in words if count[word]]
+
+
+def _facts(data: RunData) -> list[tuple[str, str]]:
+    made = data.manifest
+    machine = made.machine
+    parts = [f"{machine[key]} {unit}" for key, unit in (("cores", "cores"), ("memory_gib", "GiB")) if machine.get(key)]
+    head = str(made.git.get("head", ""))[:10]
+    dirty = " with local changes" if made.git.get("dirty") else ""
+    facts = [
+        ("Target", made.target),
+        ("Seed", str(data.verdict.seed)),
+        ("Started", made.started.replace("T", " ").replace("+00:00", " UTC")),
+        ("Length", f"{data.length_s:.0f} s" if data.phases else ""),
+        ("Machine", ", ".join([*parts, str(machine.get("cpu", ""))]).strip(", ")),
+        ("Commit", head + dirty if head else ""),
+        ("Planted defects", ", ".join(made.defects)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _sections(data: RunData, frame: TimeFrame) -> list[Section]:
+    sections = []
+    for name, series in data.per_second.items():
+        title, about, events = METRIC_TITLES.get(name, (name.replace("_", " ").capitalize(), "", "ops"))
+        upper = "p95" if name == "post_to_event" else "p99"
+        panels = []
+        for key, rows in sorted(series.items(), key=lambda item: item[0].split("|")[::-1]):
+            full = " · ".join(key.split("|"))
+            metric = Metric(f"{title}, {full}", rows, upper, events, _bounds(data, name, key.split("|")))
+            panels.append(Panel(full, time_chart(metric, frame)))
+        failures = any(len(row) > 5 and row[5] for rows in series.values() for row in rows)
+        if panels:
+            sections.append(Section(name, title, about, upper, failures, panels))
+    return sections
+
+
+def _bounds(data: RunData, metric: str, key: Sequence[str]) -> list[Bound]:
+    """Thresholds in milliseconds that hold for a series: same metric, no selector that excludes it."""
+    found: dict[str, Bound] = {}
+    for check in data.verdict.checks:
+        name, selector, expression = split_name(check)
+        aggregation = _AGGREGATION.search(expression or name)
+        factor = {"ms": 1.0, "s": 1000.0}.get(check.unit)
+        if not name.startswith(metric) or aggregation is None or factor is None or check.bound is None:
+            continue
+        selected = dict(pair.partition(":")[::2] for pair in selector.strip("{}").replace(" ", "").split(",") if pair)
+        if selected.get("author") == "celebrity" or "phase" in selected:
+            continue
+        if any(selected.get(tag, value) not in key for tag, value in zip(("region", "scope"), key, strict=False)):
+            continue
+        label = f"{aggregation[1].replace(' ', '')} ≤ {milliseconds(check.bound * factor)}"
+        found[label] = Bound(label, check.bound * factor)
+    return sorted(found.values(), key=lambda b: b.milliseconds)
+
+
+def _curves(percentiles: dict[str, list[tuple[float, float]]], phases: Sequence[PhaseWindow]) -> Curves:
+    """Charts of all that has curves, one line a phase."""
+    grouped: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for key, curve in percentiles.items():
+        what, _, phase = key.rpartition("|")
+        if curve and phase != "warmup":
+            grouped.setdefault(what, {})[phase] = curve
+    order = [p.name for p in phases]
+    names = sorted({n for c in grouped.values() for n in c}, key=lambda n: order.index(n) if n in order else len(order))
+    colour = _phase_colours(names, phases)
+    panels = []
+    for what, found in sorted(grouped.items()):
+        shown = {name: found[name] for name in names if name in found}
+        title = " · ".join(what.split("|"))
+        panels.append(Panel(title, percentile_chart(title, shown, [colour[name] for name in shown])))
+    return Curves([Legend(name, colour[name]) for name in names], panels)
+
+
+def _phase_colours(names: Sequence[str], phases: Sequence[PhaseWindow]) -> dict[str, str]:
+    kinds = {p.name: p.kind for p in phases}
+    colours: dict[str, str] = {}
+    for name in names:
+        usual = PHASE_COLOURS.get(kinds.get(name, ""), PHASE_COLOURS.get(name, "c3"))
+        free = [c for c in (usual, "c3", "c4", "c5", "c0", "c1", "c2") if c not in colours.values()]
+        colours[name] = free[0] if free else usual
+    return colours
+
+
+def _histogram_rows(histograms: dict[str, Curve]) -> list[tuple[list[str], Curve]]:
+    return [([*key.split("|"), "", ""][:3], curve) for key, curve in sorted(histograms.items()) if curve.count]
+
+
+def _flat(counts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Counts, nested ones with their path."""
+    rows: list[tuple[str, str]] = []
+    for key, value in counts.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            rows += _flat(value, f"{name} · ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            rows.append((name, number(value)))
+        else:
+            rows.append((name, str(value)))
+    return rows
+
+
+def _commands(data: RunData) -> list[tuple[str, str]]:
+    """What to type to see it again, and what that does."""
+    made = data.manifest
+    again = ["feedstorm", "run", data.verdict.scenario, "--seed", str(data.verdict.seed)]
+    again += ["--target", made.target] if made.target else []
+    for defect in made.defects:
+        again += ["--defect", defect]
+    command = made.command if made.command.startswith("feedstorm run") else shlex.join(again)
+    if "--seed" not in command:
+        command += f" --seed {data.verdict.seed}"
+    run = shlex.quote(f"runs/{data.name}")
+    return [
+        (command, "the same ops and the same faults again"),
+        (f"feedstorm check {run}", "judge this recording again"),
+        (f'feedstorm query {run} "select kind, outcome, count(*) from ops group by all"', "ask its history"),
+    ]

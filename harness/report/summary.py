@@ -1,0 +1,52 @@
+"""summary.md: what fits into the step summary of a CI job."""
+
+from __future__ import annotations
+
+import re
+
+from harness.core.verdict import Check, Outcome
+from harness.report.run_data import RunData
+from harness.report.wording import bound_text, counted, failing_first, headline, value_text
+
+EVIDENCE_LINES = 3
+MARK = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "⚠️"}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
+
+
+def render(data: RunData) -> str:
+    """The file."""
+    verdict, count = data.verdict, counted(data.verdict.checks)
+    words = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skipped": "skipped"}
+    tally = ", ".join(f"{count[key]} {word}" for key, word in words.items() if count[key])
+    target = f", target {_plain(data.manifest.target)}" if data.manifest.target else ""
+    lines = [
+        f"## {MARK[verdict.verdict]} {verdict.verdict.upper()}: {_plain(verdict.scenario)}",
+        "",
+        _plain(headline(verdict)),
+        "",
+        f"Seed {verdict.seed}{target}. {tally or 'No checks'}.",
+    ]
+    troubles = [c for c in failing_first(verdict.checks) if c.verdict != Outcome.PASS and not c.skipped]
+    if troubles:
+        lines += ["", "| | check | phase | value | bound |", "|---|---|---|--:|--:|", *map(_row, troubles)]
+    for check in troubles:
+        sentences = [s for s in (check.reason, *check.evidence) if s]
+        if sentences:
+            lines += ["", f"**{_plain(check.name)}**" + (f" in {_plain(check.phase)}" if check.phase else ""), ""]
+            lines += [f"- {_plain(sentence)}" for sentence in sentences[:EVIDENCE_LINES]]
+            left = len(sentences) - EVIDENCE_LINES
+            lines += [f"- … {left} more in the report"] if left > 0 else []
+    for fault in data.faults:
+        if not fault.undo_ok:
+            lines += ["", f"**Not undone:** {_plain(fault.kind)} on {_plain(fault.handle)}: {_plain(fault.undo)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _row(check: Check) -> str:
+    cells = [MARK[check.verdict], *map(_plain, (check.name, check.phase, value_text(check), bound_text(check)))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

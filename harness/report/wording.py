@@ -1,0 +1,61 @@
+"""Words and numbers of a verdict, the same in every report: terminal, page, JUnit and summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from harness.core.verdict import Check, Outcome, Verdict
+
+RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
+
+
+def failing_first(checks: Iterable[Check]) -> list[Check]:
+    """Failed, then inconclusive, then passed, then skipped; otherwise in the judge's order."""
+    return sorted(checks, key=lambda c: (c.skipped, RANK[c.verdict]))
+
+
+def counted(checks: Iterable[Check]) -> Counter[str]:
+    """How many checks passed, failed, were inconclusive or were skipped."""
+    return Counter("skipped" if c.skipped else str(c.verdict) for c in checks)
+
+
+def number(value: float) -> str:
+    """A number with as many digits as help: 0.0421, 3.57, 142, 12,345."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 4
+    return f"{value:,.{digits}f}"
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    """A quantity; a bare ratio is left as it is. Empty for None."""
+    if value is None:
+        return ""
+    return f"{number(value)} {unit}" if unit and unit not in ("1", "count") else number(value)
+
+
+def value_text(check: Check) -> str:
+    """What was measured."""
+    return with_unit(check.value, check.unit)
+
+
+def bound_text(check: Check) -> str:
+    """What it is held against."""
+    return with_unit(check.bound, check.unit)
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    judged = [c for c in verdict.checks if not c.skipped]
+    count = counted(verdict.checks)
+    skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
+    if verdict.verdict == Outcome.PASS:
+        return f"{verdict.scenario}: all {len(judged)} checks passed{skipped}."
+    names = ", ".join(dict.fromkeys(c.name for c in judged if c.verdict == verdict.verdict))
+    if verdict.verdict == Outcome.FAIL:
+        return f"{verdict.scenario}: {count['fail']} of {len(judged)} checks failed: {names}."
+    if not judged:
+        return f"{verdict.scenario}: nothing was checked."
+    return f"{verdict.scenario}: {count['inconclusive']} of {len(judged)} checks could not be decided: {names}."
