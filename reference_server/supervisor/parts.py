@@ -55,6 +55,7 @@ def _memcached(region: Region) -> Iterator[Part]:
 
 def _redis(region: Region, name: str, port: int, options: dict[str, str]) -> Part:
     common = {"port": str(port), "bind": HOST, "save": "", "daemonize": "no", "logfile": ""}
+    common["set-proc-title"] = "no"  # a title would overwrite the environment, and with it the stack's mark
     words = [word for key, value in (common | options).items() for word in (f"--{key}", value)]
     return Part(
         handle=f"{region.name}.{name}",

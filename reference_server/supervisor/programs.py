@@ -29,9 +29,11 @@ def find_program(name: str) -> str:
 def find_toxiproxy() -> str | None:
     """Path of toxiproxy-server: $FEEDSTORM_TOXIPROXY, then PATH, then `.tools/bin`; None: links will be direct.
 
-    Raises StackUnavailable when the variable names no program.
+    The variable may say "none". Raises StackUnavailable when the variable names no program.
     """
     named = os.environ.get(TOXIPROXY_ENV)
+    if named == "none":
+        return None
     if named:
         if not os.access(named, os.X_OK):
             raise StackUnavailable(f"{TOXIPROXY_ENV} names {named}, which is no program; correct or unset it")
