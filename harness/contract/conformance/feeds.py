@@ -37,7 +37,9 @@ async def limit(t: Trial) -> None:
     """A page has at most `limit` posts; a limit outside 1 to 100 answers 400."""
     _, reader, posts = await _filled(t, 4)
     page = t.done(await reader.api.feed(3), "feed")
-    t.holds([p.id for p in page.items] == [p.id for p in posts[:3]], f"a page of 3 has {len(page.items)} posts")
+    t.holds(1 <= len(page.items) <= 3, f"a page of 3 has {len(page.items)} posts")
+    ours = t.ours(page.items)
+    t.holds(ours == [p.id for p in posts[: len(ours)]], "the first page does not have the newest posts")
     for text in ("0", "101", "-1", "x", ""):
         answer: Result[None] = await reader.api.call("GET", "/v1/feed", query={"limit": text})
         t.refused(answer, 400, f"a page with limit {text!r}")
@@ -117,10 +119,11 @@ async def since(t: Trial) -> None:
     for post in later:
         await t.shows(reader, post)
     new = t.done(await reader.api.feed_new(posts[0].id), "since")
-    t.holds([p.id for p in new.items] == [p.id for p in later[::-1]], f"3 posts arrived, got {len(new.items)}")
+    ours = t.ours(new.items)
+    t.holds(ours == [p.id for p in later[::-1]], f"3 posts arrived, got {len(ours)} of them or in another order")
     t.holds(new.complete, "all 3 arrivals came, yet complete is false")
     none = t.done(await reader.api.feed_new(later[-1].id), "since")
-    t.holds(none.items == [] and none.complete, "something arrived after the newest post")
+    t.holds(t.ours(none.items) == [] and none.complete, "something arrived after the newest post")
 
 
 @check("since-limit", "since")

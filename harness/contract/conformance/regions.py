@@ -63,10 +63,11 @@ async def cursor_elsewhere(t: Trial) -> None:
         await t.shows(t.elsewhere(reader), post, t.profile.slo.cross_region_s)
     cursor = t.done(await reader.api.feed(2), "feed").next_cursor
     t.holds(cursor is not None, "a page that is not the last has no cursor")
-    here = t.done(await reader.api.feed(3, cursor), "feed").items
     there = t.done(await t.elsewhere(reader).api.feed(3, cursor), "feed in the other region").items
-    t.holds([p.id for p in here] == [p.id for p in posts[2::-1]], "the second page is not what follows the first")
-    t.holds([p.id for p in there] == [p.id for p in here], "the other region goes on elsewhere")
+    here = t.done(await reader.api.feed(3, cursor), "feed").items
+    following = [p.id for p in posts[2::-1]]
+    t.holds(t.ours(here) == following[: len(t.ours(here))], "the second page is not what follows the first")
+    t.holds(bool(there) and t.ours(there) == t.ours(here), "the other region goes on elsewhere")
 
 
 @check("region-delete", "regions", "delete")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -46,7 +46,8 @@ class Trial:
     identities: Iterator[int]
     seed: int
     observed: int = 0
-    texts: int = field(default=0, init=False)
+    written: list[str] = field(default_factory=list, init=False)
+    """ids of the posts of this check; others may appear where identities inherited follows, and are passed over"""
 
     async def member(self) -> Member:
         """A user nobody else uses, signed up in the home region, with its import finished."""
@@ -69,9 +70,14 @@ class Trial:
 
     async def post(self, author: Member, reply_to: str | None = None) -> Post:
         """A post of the author, acknowledged."""
-        self.texts += 1
-        answer = await author.api.post(f"conformance {self.name} {self.texts}", reply_to)
-        return self.done(answer, "post").post
+        answer = await author.api.post(f"conformance {self.name} {len(self.written)}", reply_to)
+        post = self.done(answer, "post").post
+        self.written.append(post.id)
+        return post
+
+    def ours(self, posts: Iterable[Post]) -> list[str]:
+        """Ids of those that this check wrote, in their order."""
+        return [post.id for post in posts if post.id in self.written]
 
     async def feed_ids(self, member: Member) -> list[str]:
         """Ids of the first page, as large as may be."""
