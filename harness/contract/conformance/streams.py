@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
