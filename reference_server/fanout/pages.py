@@ -1,0 +1,157 @@
+"""Follower pages: from redis-cache for up to five minutes, else from the graph service.
+
+The graph deletes the cached pages of an author whose followers change. A page read before such a change must not be
+stored after it, or new followers would be missed for minutes: the reader first leaves a mark under the key, and stores
+the page only where its mark still stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
+from reference_server.timeline.index import Users
+from reference_server.timeline.measures import GRAPH_READS
+
+_log = logging.getLogger(__name__)
+TTL_S = 300
+MARK_TTL_S = 5
+_MARK = b"mark:"
+_TIMEOUT_S = 0.25
+_COOL_DOWN_S = 0.5
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.02, 0.5
+_STORE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"
+
+
+class FollowerPage(NamedTuple):
+    """Up to 1,000 followers, by lane."""
+
+    hot_offsets: list[int]
+    hot: Users
+    cold_offsets: list[int]
+    cold: Users
+    last: bool
+
+    def hot_of(self, lane: int) -> Users:
+        """Hot followers of a lane."""
+        return self.hot[self.hot_offsets[lane] : self.hot_offsets[lane + 1]]
+
+    def cold_of(self, lane: int) -> Users:
+        """Cold followers of a lane."""
+        return self.cold[self.cold_offsets[lane] : self.cold_offsets[lane + 1]]
+
+
+class _Wire(msgspec.Struct, array_like=True):
+    hot: tuple[list[int], bytes]
+    cold: tuple[list[int], bytes]
+    last: bool
+
+
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+def decode_page(data: bytes) -> FollowerPage:
+    """A page from its msgpack form. Raises msgspec.DecodeError."""
+    wire = _decoder.decode(data)
+    hot, cold = np.frombuffer(wire.hot[1], "<u4"), np.frombuffer(wire.cold[1], "<u4")
+    return FollowerPage(wire.hot[0], hot, wire.cold[0], cold, wire.last)
+
+
+def cache_key(author: int, page: int) -> str:
+    """Where a page is kept."""
+    return f"followers:{author}:{page}"
+
+
+class FollowerPages:
+    """Reads pages, waiting for the graph as long as it takes."""
+
+    def __init__(self, graph: RpcClient, redis_port: int, *, cached: bool = True) -> None:
+        """`cached=False`: the flag follower_cache is off, each page comes from the graph."""
+        self._graph = graph
+        self._redis: Any = Redis(
+            host="127.0.0.1",
+            port=redis_port,
+            protocol=2,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._cached = cached
+        self._away_until = 0.0
+        self._fetches: dict[tuple[int, int], asyncio.Task[FollowerPage]] = {}
+
+    async def request_many(self, wanted: Sequence[tuple[int, int]]) -> list[asyncio.Future[FollowerPage]]:
+        """The (author, page) asked for, in that order; cached ones are there at once, others when the graph answers."""
+        futures: list[asyncio.Future[FollowerPage]] = []
+        for key, value in zip(wanted, await self._from_cache(wanted), strict=True):
+            if value is None or value.startswith(_MARK):
+                futures.append(self._fetching(key))
+                continue
+            GRAPH_READS.labels("cache").inc()
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(decode_page(value))
+            futures.append(future)
+        return futures
+
+    async def close(self) -> None:
+        """Drop what is under way and the connection to redis-cache."""
+        for task in self._fetches.values():
+            task.cancel()
+        await asyncio.gather(*self._fetches.values(), return_exceptions=True)
+        await self._redis.aclose()
+
+    def _fetching(self, key: tuple[int, int]) -> asyncio.Task[FollowerPage]:
+        task = self._fetches.get(key)
+        if task is None:
+            task = self._fetches[key] = asyncio.ensure_future(self._fetch(*key))
+            task.add_done_callback(lambda _: self._fetches.pop(key, None))
+        return task
+
+    async def _from_cache(self, wanted: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        values = await self._command("MGET", *[cache_key(*key) for key in wanted]) if wanted else None
+        return [None] * len(wanted) if values is None else values
+
+    async def _command(self, *command: Any) -> Any:
+        """The reply; None while redis-cache is away."""
+        if not self._cached or time.monotonic() < self._away_until:
+            return None
+        try:
+            return await self._redis.execute_command(*command)
+        except (RedisError, OSError) as error:
+            _log.warning("follower pages without redis-cache: %s", error)
+            self._away_until = time.monotonic() + _COOL_DOWN_S
+            return None
+
+    async def _fetch(self, author: int, page: int) -> FollowerPage:
+        key, mark = cache_key(author, page), _MARK + secrets.token_bytes(8)
+        marked = await self._command("SET", key, mark, "NX", "EX", MARK_TTL_S)
+        data = await self._ask(author, page)
+        if marked:
+            await self._command("EVAL", _STORE, 1, key, mark, data, TTL_S)
+        return decode_page(data)
+
+    async def _ask(self, author: int, page: int) -> bytes:
+        """The page in msgpack, from the graph; retries until it answers."""
+        wait_s = _FIRST_RETRY_S
+        while True:
+            try:
+                reply = await self._graph.call("followers", author, page)
+            except (RpcUnavailable, RpcTimeout, RpcError) as error:
+                _log.warning("followers of %d wait for the graph: %s", author, error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LAST_RETRY_S)
+                continue
+            GRAPH_READS.labels("graph").inc()
+            return msgspec.msgpack.encode(reply)

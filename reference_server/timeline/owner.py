@@ -1,0 +1,276 @@
+"""The owner of one lane: log, index, cache and activity of its users, and the one order in which they change.
+
+    write:  log -> index -> quiet appends -> barrier -> applied -> notify
+All changes happen between two awaits, so whatever reads index and activity sees whole groups of records. A group that
+was written twice (a queue delivers again, a worker died between log and barrier) is recognised by its queue position
+or by the post's id; what reaches the cache twice is dropped by readers.
+
+Does not read queues or the graph: fan-out hands in posts with their followers, `merge` what is owed to a user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from reference_server.timeline.activity import Activity
+from reference_server.timeline.cache_writer import NO_GEN, Appends, CacheWriter
+from reference_server.timeline.entry import ENTRY_BYTES, EPOCH_SHIFT, Status, make_seq
+from reference_server.timeline.index import Index, Users
+from reference_server.timeline.measures import DEFERRED_ENTRIES, ENTRIES, OWED_ENTRIES, RECORDS
+from reference_server.timeline.wal import Kind, LogBatch, Progress, Wal
+
+NOTIFY_KEPT = 100_000
+"""records whose notification is pending at most"""
+
+
+class PostPage(NamedTuple):
+    """One page of a post's followers, those of this lane."""
+
+    source: bytes
+    """the queue entry, "posts:1700000000000-0" """
+    post_id: bytes
+    author: int
+    entry: bytes
+    hot: Users
+    cold: Users
+    part: int
+    last: bool
+
+
+class Removal(NamedTuple):
+    """A post that must not show any more."""
+
+    post_id: bytes
+    status: Status
+
+
+class Notice(NamedTuple):
+    """A record that has arrived in the cached timelines."""
+
+    number: int
+    post_id: bytes
+    users: Users
+
+
+class Lost(LookupError):
+    """The owner does not know the timeline (planted defect "no-wal")."""
+
+
+class LaneOwner:
+    """See the module. `takeover` makes one from a log."""
+
+    def __init__(
+        self,
+        lane: int,
+        wal: Wal,
+        index: Index,
+        notify: Callable[[LaneOwner, list[Notice]], None],
+        *,
+        forgets: bool = False,
+    ) -> None:
+        """`notify` gets each group of records once it is applied.
+
+        `forgets` is the planted defect "no-wal": a lost cached timeline cannot be made again from log and index.
+        """
+        self.lane, self.wal, self.index, self.forgets = lane, wal, index, forgets
+        self.activity = Activity(len(index.lists))
+        self.applied = index.next - 1
+        """number of the newest applied record"""
+        self.history = wal.number("history")
+        """last record of the bulk-loaded history: nothing up to it is owed to anybody"""
+        self.merged: dict[int, int] = wal.merged()
+        self.reached: dict[bytes, set[int]] = {}
+        """posts whose pages are being written -> users that have them"""
+        self.cache: CacheWriter | None = None
+        self._notify = notify
+        self._notices: deque[Notice] = deque(maxlen=NOTIFY_KEPT)
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    # --- writing
+
+    async def wait_room(self) -> None:
+        """Return when the cache can take another group."""
+        if self.cache is not None:
+            await self.cache.wait_room()
+
+    def write(
+        self,
+        items: Iterable[PostPage | Removal],
+        stream: str,
+        position: str,
+        progress: Progress | None,
+    ) -> int:
+        """Write a group and note the queue position with it, in one batch; returns the newest record's number."""
+        batch, appends = self.wal.batch(), self._appends()
+        now_s, before = time.time(), self.index.next
+        fresh: dict[bytes, bytes] = {}
+        for item in items:
+            if isinstance(item, Removal):
+                batch.status(item.post_id, item.status)
+                self.index.set_status(item.post_id, item.status)
+            elif self._is_new(item, fresh):
+                self._add_page(item, batch, appends, now_s)
+        batch.position(stream, position, progress)
+        return self._commit(batch, appends, self.index.next - before)
+
+    def write_owed(self, user: int, numbers: Sequence[int], watermark: int) -> int:
+        """Hand the posts of these records to the user, as records of their own; returns the newest record's number."""
+        batch, appends = self.wal.batch(), self._appends()
+        page = int(user).to_bytes(4, "little")
+        users = np.array([user], np.uint32)
+        slots = []
+        for number in numbers:
+            entry = self.index.slots[number].tobytes()[8:]
+            new, slot = self._put(entry, batch, Kind.OWED, page)
+            self.index.append(new, (user,))
+            post_id = entry[:16]
+            if post_id in self.reached:
+                self.reached[post_id].add(user)
+            self._notices.append(Notice(new, post_id, users))
+            slots.append(slot)
+        if slots:
+            appends.slots(b"".join(slots), user)
+            OWED_ENTRIES.inc(len(slots))
+        batch.merged(user, watermark)
+        self.merged[user] = watermark
+        return self._commit(batch, appends, len(slots))
+
+    def mark_hot(self, user: int, until_s: float) -> None:
+        """The user has a session until that Unix second."""
+        self.activity.mark_hot(user, until_s, time.time())
+        batch = self.wal.batch()
+        batch.hot(user, int(until_s))
+        self.wal.write(batch)
+
+    def store_gen(self, gen: int) -> None:
+        """Make a key generation durable."""
+        batch = self.wal.batch()
+        batch.number("gen", gen)
+        self.wal.write(batch)
+
+    def _appends(self) -> Appends:
+        assert self.cache is not None
+        return self.cache.appends()
+
+    def _is_new(self, item: PostPage, fresh: dict[bytes, bytes]) -> bool:
+        source = fresh.get(item.post_id) or self.wal.seen(item.post_id)
+        if source is None:
+            fresh[item.post_id] = item.source
+            return True
+        return source == item.source and (item.part > 0 or item.post_id in self.reached)
+
+    def _add_page(self, item: PostPage, batch: LogBatch, appends: Appends, now_s: float) -> None:
+        users = item.hot
+        if len(item.cold):
+            woken = item.cold[self.activity.active(item.cold, now_s)]
+            if len(woken):
+                users = np.concatenate((users, woken))
+            DEFERRED_ENTRIES.inc(len(item.cold) - len(woken))
+        reached = self.reached.get(item.post_id)
+        if reached:
+            users = np.array([user for user in users.tolist() if user not in reached], np.uint32)
+        if len(users) or (reached is None and len(item.cold)):
+            kind = Kind.POST if reached is None else Kind.CONTINUED
+            self._add_record(item, users, kind, batch, appends)
+            reached = set() if reached is None else reached
+        if item.last:
+            self.reached.pop(item.post_id, None)
+        elif reached is not None:
+            reached.update(users.tolist())
+            self.reached[item.post_id] = reached
+
+    def _add_record(self, item: PostPage, users: Users, kind: Kind, batch: LogBatch, appends: Appends) -> None:
+        number, slot = self._put(item.entry, batch, kind, users.astype("<u4", copy=False).tobytes())
+        if kind is Kind.POST:
+            batch.seen(item.post_id, item.source)
+            self.index.note_author(item.author, number)
+        if len(users):
+            self.index.append(number, users.tolist())
+            appends.slot(slot, users)
+            self._notices.append(Notice(number, item.post_id, users))
+            ENTRIES.inc(len(users))
+
+    def _put(self, entry: bytes, batch: LogBatch, kind: Kind, page: bytes) -> tuple[int, bytes]:
+        status = self.index.statuses.get(entry[:16])
+        if status is not None:
+            entry = entry[: ENTRY_BYTES - 1] + bytes([status])
+        number = self.index.next
+        slot = make_seq(self.index.epoch, number).to_bytes(8, "big") + entry
+        self.index.put_slot(slot)
+        batch.record(number, entry, kind, page)
+        return number, slot
+
+    def _commit(self, batch: LogBatch, appends: Appends, records: int) -> int:
+        assert self.cache is not None
+        batch.number("applied", self.applied)
+        self.wal.write(batch)
+        last = self.index.next - 1
+        if records:
+            RECORDS.inc(records)
+            for user in self.index.sweep(records):
+                appends.forget(user)
+            self.cache.send(appends, last)
+        return last
+
+    # --- applied
+
+    def note_applied(self, last: int) -> None:
+        """The cache holds (or nobody can read) everything up to that record: notify."""
+        self.applied = max(self.applied, last)
+        notices = []
+        while self._notices and self._notices[0].number <= last:
+            notices.append(self._notices.popleft())
+        while self._waiting and self._waiting[0][0] <= last:
+            future = self._waiting.popleft()[1]
+            if not future.done():
+                future.set_result(None)
+        if notices:
+            self._notify(self, notices)
+
+    async def wait_applied(self, number: int) -> None:
+        """Return when the record, and so all before it, has been applied."""
+        if number <= self.applied:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((number, future))
+        await future
+
+    # --- reading
+
+    @property
+    def head(self) -> int:
+        """Newest applied arrival number: all later ones are notified."""
+        return make_seq(self.index.epoch, self.applied)
+
+    def rebuild(self, user: int) -> tuple[int, int, int, int, bytes]:
+        """[generation or NO_GEN, epoch, floor, upto, slots]. Raises Lost."""
+        gen = NO_GEN if self.cache is None else self.cache.lend(user)
+        if self.forgets:
+            raise Lost(str(user))
+        upto = make_seq(self.index.epoch, self.index.next - 1)
+        return gen, self.index.epoch, self.index.floor(user), upto, self.index.slots_of(user)
+
+    def missed(self, user: int, since: int) -> list[tuple[int, bytes]] | None:
+        """(arrival number, post id) of what reached the user after `since` up to the head; None: cannot be told."""
+        epoch, number = since >> EPOCH_SHIFT, since & ((1 << EPOCH_SHIFT) - 1)
+        if epoch != self.index.epoch or number > self.applied:
+            return None
+        if number + 1 < self.index.floors.get(user, 0):
+            return None
+        numbers = self.index.records_of(user)
+        wanted = numbers[np.searchsorted(numbers, number, "right") : np.searchsorted(numbers, self.applied, "right")]
+        slots = self.index.slots[wanted]
+        visible = slots[slots["status"] == Status.VISIBLE]
+        return list(zip(visible["seq"].tolist(), visible["id"].tolist(), strict=True))
+
+    async def close(self) -> None:
+        """Let go of cache and log."""
+        if self.cache is not None:
+            await self.cache.close()
+        self.wal.close()
