@@ -1,0 +1,204 @@
+"""Who does what, and when: members, plans, arrivals, sessions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from harness.core.clock import NS_PER_S
+from harness.core.errors import UsageError
+from harness.core.scenario import Load, Phase, Scenario
+from harness.core.scenario import Population as Spec
+from harness.load.members import home_region, make_plan, plan_users
+from harness.load.plan import LoadPlan, PlanRegion, Rates, read_plan, write_plan, write_tokens
+from harness.load.population import Population, make_population
+from harness.load.schedule import ArrivalKind, arrivals
+from harness.load.sessions import MAX_PAGES, Roster, Session
+from harness.record.run_directory import RunDirectory
+
+REGIONS = {name: PlanRegion(api=f"http://{name}", stream=f"http://{name}") for name in ("us-east", "ap-tokyo")}
+SPEC = Spec(users=2000, mean_follows=20, celebrities=(1000, 600), panel=50, listeners=201, fetch_ratio=0.1)
+LOAD = Load(posts_per_s=40, reads_per_s=170, celebrity_posts_per_s=0.2)
+PHASES = (Phase(name="baseline", duration_s=15), Phase(name="fault", duration_s=20))
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return make_population(SPEC, 42)
+
+
+def plan_of(population: Population, spec: Spec = SPEC, load: Load = LOAD, seed: int = 42) -> LoadPlan:
+    scenario = Scenario(name="x", about="x", phases=PHASES, population=spec, load=load, seed=seed)
+    return make_plan(scenario, population, REGIONS, RunDirectory(Path("run")), Path("tokens.json"))
+
+
+def test_everybody_acts_at_home(population: Population) -> None:
+    plan = plan_of(population)
+    members = [*plan.panel, *plan.posters, *plan.readers, *plan.listeners, *plan.celebrities]
+    assert all(region == home_region(user, tuple(REGIONS)) for user, region in members)
+    assert len(plan_users(plan)) == len({user for user, _ in members})
+
+
+def test_groups(population: Population) -> None:
+    plan = plan_of(population)
+    panel, posters, readers, celebrities = (
+        {user for user, _ in group} for group in (plan.panel, plan.posters, plan.readers, plan.celebrities)
+    )
+    assert (len(panel), len(posters), celebrities) == (50, 200, {0, 1})
+    assert not panel & posters
+    assert not panel & readers
+    assert not celebrities & (panel | posters | readers)
+    assert Counter(region for _, region in plan.panel) == {"us-east": 25, "ap-tokyo": 25}
+    counts = population.follower_counts
+    assert counts[sorted(posters)].mean() > 1.3 * np.median(counts), "posters have more followers than average"
+
+
+def test_listeners_follow_celebrities_as_everybody_does(population: Population) -> None:
+    listeners = plan_of(population).listeners
+    assert len(listeners) == len({user for user, _ in listeners}) == 201
+    split = Counter(region for _, region in listeners)
+    assert abs(split["us-east"] - split["ap-tokyo"]) <= 2
+    fans = np.union1d(population.followers_of(0), population.followers_of(1))
+    share = np.isin([user for user, _ in listeners], fans).mean()
+    assert share == pytest.approx(len(fans) / population.users, abs=0.01)
+
+
+def test_many_users_have_at_most_400_posters() -> None:
+    spec = Spec(users=6000, mean_follows=3)
+    assert len(plan_of(make_population(spec, 1), spec).posters) == 400
+
+
+def test_groups_without_load_stay_empty(population: Population) -> None:
+    plan = plan_of(population, load=Load())
+    assert (plan.posters, plan.readers, plan.celebrities) == ((), (), ())
+    assert arrivals(plan) == []
+
+
+def test_same_seed_same_plan_and_arrivals(population: Population) -> None:
+    first, again, other = (plan_of(population, seed=seed) for seed in (42, 42, 43))
+    assert first == again
+    assert arrivals(first) == arrivals(again)
+    assert first.panel != other.panel
+
+
+def test_phases_start_with_the_warm_up(population: Population) -> None:
+    plan = plan_of(population)
+    assert [(p.name, p.start_ns // NS_PER_S, p.end_ns // NS_PER_S) for p in plan.phases] == [
+        ("warmup", -5, 0),
+        ("baseline", 0, 15),
+        ("fault", 15, 35),
+    ]
+    assert [plan.phase_at(s * NS_PER_S) for s in (-9, -1, 0, 14, 15, 99)] == [
+        "warmup",
+        "warmup",
+        "baseline",
+        "baseline",
+        "fault",
+        "fault",
+    ]
+
+
+def test_arrivals_have_the_promised_mix(population: Population) -> None:
+    plan = plan_of(population)
+    due = arrivals(plan)
+    assert [a.due_ns for a in due] == sorted(a.due_ns for a in due)
+    assert plan.start_ns <= due[0].due_ns
+    assert due[-1].due_ns < plan.end_ns
+    reads = [a for a in due if a.kind is ArrivalKind.READ]
+    posts = [a for a in due if a.kind is ArrivalKind.POST]
+    assert len(reads) == pytest.approx(170 * 40, rel=0.05)
+    assert len(posts) == pytest.approx(40 * 40, rel=0.1)
+    assert sum(a.panel for a in reads) / len(reads) == pytest.approx(0.8, abs=0.02)
+    assert sum(a.panel for a in posts) / len(posts) == pytest.approx(0.25, abs=0.04)
+    assert {a.limit for a in reads} == {5, 50}
+    assert {a.pages for a in reads} == {0, 1, 2, 3}
+    assert all((a.limit, a.pages) == (50, 1) for a in reads if not a.panel)
+    celebrity = [a for a in due if a.kind is ArrivalKind.CELEBRITY]
+    assert [a.due_ns // NS_PER_S for a in celebrity] == [0, 5, 10, 15, 20, 25, 30]
+    assert [a.actor for a in celebrity] == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_everybody_signs_up_once_on_the_curve() -> None:
+    spec = Spec(users=500, mean_follows=5, joined="none")
+    plan = plan_of(make_population(spec, 1), spec, Load(signup_curve=True, reads_per_s=10))
+    joins = [a for a in arrivals(plan) if a.kind is ArrivalKind.SIGNUP]
+    assert sorted(a.actor for a in joins) == list(range(500))
+    assert joins[0].due_ns >= 0
+    assert joins[-1].due_ns < plan.end_ns
+    assert (plan.readers, plan.posters) == ((), ())
+
+
+def test_signups_at_a_rate_end_when_everybody_has_joined() -> None:
+    spec = Spec(users=100, mean_follows=5, joined="none")
+    plan = plan_of(make_population(spec, 1), spec, Load(signups_per_s=50))
+    assert len(arrivals(plan)) == 100
+
+
+def test_one_group_takes_all_when_the_other_is_empty(make_plan_of: Any) -> None:
+    rates = Rates(posts_per_s=50, reads_per_s=50)
+    assert all(a.panel for a in arrivals(make_plan_of(rates=rates, readers=(), posters=())))
+    assert not any(a.panel for a in arrivals(make_plan_of(rates=rates, panel=())))
+
+
+def test_plan_file(tmp_path: Path, population: Population) -> None:
+    plan = plan_of(population)
+    write_plan(tmp_path / "plan.json", plan)
+    assert read_plan(tmp_path / "plan.json") == plan
+    (tmp_path / "plan.json").write_text('{"seed": "x"}')
+    with pytest.raises(UsageError, match="not a load plan"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_tokens_are_private(tmp_path: Path, make_plan_of: Any) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text("{}")
+    write_tokens(path, {1: "a", 20: "b"})
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert msgspec.structs.replace(make_plan_of(), tokens=str(path)).read_tokens() == {1: "a", 20: "b"}
+    assert make_plan_of().read_tokens() == {}
+
+
+def walked(session: Session, limit: int, pages: int, cursor: str) -> tuple[int, int, int, str]:
+    session.begin_page(limit, pages)
+    begun = (session.walk, session.page, session.limit, session.cursor)
+    session.end_page(cursor)
+    return begun
+
+
+def test_a_walk_goes_on_by_cursor_for_its_pages() -> None:
+    session = Session("s", 1, "us-east")
+    assert walked(session, 5, 3, "c1") == (1, 0, 5, "")
+    assert walked(session, 50, 1, "c2") == (1, 1, 5, "c1")
+    assert walked(session, 50, 1, "c3") == (1, 2, 5, "c2")
+    assert walked(session, 50, 1, "c4") == (2, 0, 50, "")
+
+
+def test_a_walk_ends_with_its_feed_a_post_or_a_failure() -> None:
+    session = Session("s", 1, "us-east")
+    walked(session, 5, 3, "")
+    assert walked(session, 50, 2, "c") == (2, 0, 50, "")
+    session.end_walk()
+    assert walked(session, 5, 2, "c") == (3, 0, 5, "")
+
+
+def test_a_full_walk_is_bounded() -> None:
+    session = Session("s", 1, "us-east")
+    pages = [walked(session, 50, 0, "more")[1] for _ in range(MAX_PAGES + 1)]
+    assert pages == [*range(MAX_PAGES), 0]
+
+
+def test_a_roster_lends_each_session_once() -> None:
+    roster = Roster("p-", ((7, "us-east"), (8, "ap-tokyo")))
+    first, second = roster.take(5), roster.take(5)
+    assert first is not None
+    assert second is not None
+    assert (first.name, second.name) == ("p-8", "p-7")
+    assert roster.take(0) is None
+    roster.give_back(second)
+    assert roster.take(1) is second
+    assert Roster("p-", ()).take(3) is None
