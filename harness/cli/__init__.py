@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
 
 import click
 
-from harness.cli.inspect import check, doctor, query, report, scenarios
-from harness.cli.run import run
-from harness.cli.stack import down, status, up
-from harness.cli.target import conform
-from harness.core.errors import ExitCode, FeedstormError
+from harness.core.errors import ExitCode, FeedstormError, nearest
+
+COMMANDS = {
+    "run": ("run", "Run a scenario against a target and judge it."),
+    "scenarios": ("inspect", "List the scenarios that ship with feedstorm."),
+    "conform": ("target", "Check an implementation against the contract."),
+    "check": ("inspect", "Judge a recorded run again."),
+    "report": ("inspect", "Write a run's reports again."),
+    "query": ("inspect", "Ask the history of a run in SQL."),
+    "up": ("stack", "Bring the reference stack up."),
+    "status": ("stack", "Show the parts of a running reference stack."),
+    "down": ("stack", "End a detached reference stack."),
+    "doctor": ("doctor", "Tell what is missing on this machine, and the fix."),
+}
+"""command -> (module of this package, one line of help); a module is imported when its command is used"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """The commands, loaded on demand: `feedstorm --help` must not wait for DuckDB."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the map."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            ctx.fail(f"No such command {cmd_name!r}{nearest(cmd_name, COMMANDS)}.")
+        module = importlib.import_module(f"harness.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="feedstorm", prog_name="feedstorm")
 def feedstorm() -> None:
     """Load tests and chaos verification, with a verdict, for real-time social feeds.
@@ -29,10 +61,6 @@ def feedstorm() -> None:
     Exit codes: 0 pass, 1 an SLO or invariant failed, 2 usage, 3 inconclusive,
     4 environment unavailable, 5 a fault could not be undone, 70 internal error, 130 interrupted.
     """
-
-
-for command in (run, scenarios, conform, up, down, status, check, report, query, doctor):
-    feedstorm.add_command(command)
 
 
 def main() -> None:
@@ -58,7 +86,3 @@ def main() -> None:
         click.echo("feedstorm: internal error; please report it with this traceback", err=True)
         traceback.print_exc()
         sys.exit(ExitCode.INTERNAL)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Commands that look: scenarios, doctor, and old runs (check, report, query)."""
+"""Commands that look: scenarios, and old runs (check, report, query)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from rich.table import Table
 
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import find_run, json_option, messages, print_json, results
-from harness.core.errors import ExitCode, UsageError
+from harness.core.errors import UsageError
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
 from harness.report.terminal import print_verdict
-from harness.run.doctor import examine
 from harness.run.judging import judge_and_store
 from harness.run.scenario_file import load_scenario, scenario_paths
 
@@ -31,28 +30,6 @@ def scenarios(as_json: bool) -> None:
     for s in loaded:
         table.add_row(s.name, f"{s.duration_s:.0f} s", " ".join(s.tags), s.about)
     results().print(table)
-
-
-@click.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Tell what is missing on this machine and the command that fixes it. Example: feedstorm doctor
-
-    Ends with exit code 4 when something required is missing.
-    """
-    findings = examine()
-    if as_json:
-        print_json(findings)
-    else:
-        table = Table(box=None, pad_edge=False)
-        for column in ("", "part", "found", "needed for", "fix"):
-            table.add_column(column)
-        for f in findings:
-            mark = "[green]ok[/]" if f.found else "[red]missing[/]" if f.required else "[yellow]lacks[/]"
-            table.add_row(mark, f.name, f.detail, f.needed_for, "" if f.found else f.fix)
-        results().print(table)
-    if any(f.required and not f.found for f in findings):
-        raise click.exceptions.Exit(ExitCode.ENVIRONMENT)
 
 
 @click.command()

@@ -21,14 +21,25 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+LOG_WIDTH = 140
+"""columns when the output is no terminal (a CI log)"""
+
+
 def messages() -> Console:
     """Console for progress and remarks (standard error)."""
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
 
 
 def results() -> Console:
     """Console for tables a command prints as its result (standard output)."""
-    return Console(highlight=False)
+    return _console(stderr=False)
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
 
 
 def find_run(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def find_program(name: str) -> str | None:
 
 def _program(name: str, needed_for: str, fix: str, version: list[str], required: bool = True) -> Finding:
     path = find_program(name)
-    detail = _first_line([path, *version[1:]]) if path else "not found"
+    detail = _version([path, *version[1:]]) if path else "not found"
     return Finding(name=name, found=path is not None, detail=detail, needed_for=needed_for, required=required, fix=fix)
 
 
@@ -86,8 +87,9 @@ def _descriptors() -> Finding:
     )
 
 
-def _first_line(command: list[str]) -> str:
-    return _output(command) or "found"
+def _version(command: list[str]) -> str:
+    match = re.search(r"\d+\.\d+[\w.+-]*", _output(command))
+    return match[0] if match else "found"
 
 
 def _output(command: list[str]) -> str:
