@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,8 @@ class StreamFleet:
         self.open = self.events_seen = self.sent = self.late = self.max_late_ns = 0
         self.problems: Counter[str] = Counter()
         """why streams did not open: text -> times"""
+        self.bugs: list[str] = []
+        """attempts that ended by an error of ours: their listeners are lost"""
         self._endpoints = {name: _Endpoint(region) for name, region in regions.items()}
         self._tokens = tokens
         self._recorder = recorder
@@ -131,7 +134,7 @@ class StreamFleet:
                 self.max_late_ns = max(self.max_late_ns, now - due)
                 task = asyncio.create_task(self._attempt(listener, due))
                 self._attempts.add(task)
-                task.add_done_callback(self._attempts.discard)
+                task.add_done_callback(self._attempted)
 
     async def sweep(self) -> None:
         """End connections that hang, for ever."""
@@ -185,6 +188,11 @@ class StreamFleet:
         except OSError as error:  # TimeoutError is one
             sock.close()
             self._failed(listener, due_ns, sent_ns, _reason(error), 0)
+
+    def _attempted(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.bugs.append(f"{type(error).__name__}: {error}")
 
     def _source(self, listener: Listener) -> str:
         """An address of 127/8 for a listener's connections."""
@@ -245,21 +253,22 @@ class StreamFleet:
             elif event.type == "resync":
                 op = self._op(listener, OpKind.RESYNC, connection.heard_ns)
                 op.token = event.last_event_id
-                self._recorder.record(op)
+                self._recorder.history.append(op)
                 listener.anchor = ""
 
     def _new_post(self, listener: Listener, event: SseEvent, time_ns: int) -> None:
         op = self._op(listener, OpKind.EVENT, time_ns)
         op.token = event.last_event_id
+        self.events_seen += 1
         try:
             op.post = self._decode(event.data).id
         except msgspec.DecodeError as error:
             op.outcome, op.error = OpOutcome.FAIL, f"event data: {error}"
-        self._recorder.record(op)
-        self.events_seen += 1
-        if op.post:
-            listener.newest = op.post
-            self._on_event(listener, time_ns)
+            self._recorder.record(op)
+            return
+        self._recorder.history.append(op)  # a row, but no latency of its own: the judge knows when it was due
+        listener.newest = op.post
+        self._on_event(listener, time_ns)
 
     def closed(self, connection: StreamConnection, reason: str) -> None:
         """A connection is gone: note why, come back."""
@@ -272,7 +281,7 @@ class StreamFleet:
         self.open -= 1
         op = self._op(listener, OpKind.STREAM_END, now_ns())
         op.token, op.error = listener.last_event_id, reason
-        self._recorder.record(op)
+        self._recorder.history.append(op)
         self._come_back(listener)
 
     def _op(self, listener: Listener, kind: OpKind, time_ns: int) -> Op:
@@ -293,4 +302,4 @@ def _reason(error: OSError) -> str:
     """One short text a kind of failure, so that they can be counted."""
     if isinstance(error, TimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_NS // NS_PER_MS} ms"
-    return (error.strerror or str(error)).lower()
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()

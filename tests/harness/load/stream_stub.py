@@ -68,11 +68,12 @@ class StreamServer:
         for writer in list(self._writers):
             writer.write(self._coded(torn) if torn else b"")
             writer.close()
+        self._writers.clear()
         await asyncio.sleep(0)
 
     @property
     def streaming(self) -> int:
-        """Connections that are open."""
+        """Streams that are open."""
         return len(self._writers)
 
     async def publish(self, count: int = 1) -> None:
@@ -89,7 +90,7 @@ class StreamServer:
         self._tasks.add(task)
         try:
             await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._writers.discard(writer)
@@ -125,7 +126,8 @@ class StreamServer:
                 data = b'id: here.1.%d\nevent: new_post\ndata: {"type":"new_post","id":"p%d"}\n\n' % (sent, sent)
                 writer.write(self._coded(data))
             async with self._grown:
-                await self._grown.wait_for(lambda: self.posts > sent)
+                while self.posts == sent:
+                    await self._grown.wait()
 
     def _feed(self, target: str) -> bytes:
         if self.feed_refusals:
