@@ -17,6 +17,8 @@ from reference_server.api import edges, feed, measures, posts, problems, users
 from reference_server.api.parts import open_parts, parts_of
 from reference_server.process import configure_logging, die_with_parent
 
+CONNECT_LIMIT_S = 0.2
+
 
 async def healthz(request: Request) -> Response:
     """The process lives."""
@@ -68,6 +70,7 @@ async def lifespan(application: Starlette) -> AsyncIterator[None]:
     die_with_parent()
     configure_logging(f"{os.environ['FEEDSTORM_REGION']}.{os.environ['FEEDSTORM_NAME']}")
     parts = open_parts()
+    await parts.cache.wait_connected(CONNECT_LIMIT_S)
     application.state.parts = parts
     gc.freeze()
     try:

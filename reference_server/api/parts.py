@@ -35,6 +35,9 @@ class Timelines(Protocol):
     async def read(self, user: int, first_page: bool) -> TimelineView:
         """The user's timeline in display order."""
 
+    async def close(self) -> None:
+        """Drop all connections."""
+
 
 @dataclass
 class Parts:
@@ -71,6 +74,7 @@ class Parts:
 
     async def close(self) -> None:
         """Drop all connections."""
+        await self.timelines.close()
         await self.queue.close()
         await self.durable.close()
         await self.cache.close()
