@@ -1,0 +1,248 @@
+"""Real memcached and redis processes, a stub of the graph, and lanes in this process, for timeline and fan-out tests."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reference_server import rpc
+from reference_server.partition import lanes_of
+from reference_server.rpc import RpcError
+from reference_server.settings import Region, Settings
+from reference_server.timeline.cached import Slots, for_display
+from reference_server.timeline.entry import SLOT_DTYPE, pack_entry
+from reference_server.timeline.index import Index, Users
+from reference_server.timeline.lane_service import LaneService
+from reference_server.timeline.merge import ColdMerge
+from reference_server.timeline.owner import LaneOwner, Notice, PostPage
+from reference_server.timeline.takeover import join_cache, lane_users, restore
+from reference_server.timeline.wal import Wal
+
+DEADLINE_S = 15.0
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def until(condition: Callable[[], Any], what: str, limit_s: float = DEADLINE_S) -> Any:
+    """The condition's first true value; fails the test when it has none within the limit."""
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {limit_s:g} s: {what}")
+        await asyncio.sleep(0.005)
+    return value
+
+
+class Server:
+    """A server process that can be killed, paused, and started again on its port."""
+
+    def __init__(self, program: str, options: Callable[[int], list[str]]) -> None:
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._program, self._options = program, options
+
+    def start(self) -> None:
+        program = shutil.which(self._program)
+        if program is None:
+            pytest.skip(f"{self._program} is not installed")
+        self.process = subprocess.Popen([program, *self._options(self.port)], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.5).close()
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def send(self, commands: bytes) -> bytes:
+        """(memcached) Commands over a connection of their own; what came before the answer of a no-op."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(commands + b"mn\r\n")
+            answer = b""
+            while not answer.endswith(b"MN\r\n"):
+                answer += connection.recv(1 << 20)
+            return answer.removesuffix(b"MN\r\n")
+
+
+def memcached_server() -> Server:
+    user = getpass.getuser()
+    return Server(
+        "memcached", lambda port: ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-m", "256", "-u", user]
+    )
+
+
+def redis_server(folder: Path, *, durable: bool) -> Server:
+    kind = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    return Server(
+        "redis-server",
+        lambda port: ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *kind],
+    )
+
+
+class Posts:
+    """Posts with ascending times."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def entry(self, author: int) -> tuple[bytes, bytes]:
+        """(post id, entry)."""
+        self.count += 1
+        post_id = uuid.UUID(int=self.count).bytes
+        return post_id, pack_entry(post_id, 1_000_000 + self.count, author)
+
+
+class GraphStub:
+    """Follower lists in memory, answered as the graph service does."""
+
+    def __init__(self, lanes: int, page: int = 1000) -> None:
+        self.lanes, self.page = lanes, page
+        self.hot: dict[int, set[int]] = {}
+        self.cold: dict[int, set[int]] = {}
+        self.away = False
+        self.asked: list[tuple[int, int]] = []
+        self.server: asyncio.Server | None = None
+
+    def follow(self, author: int, users: Iterable[int], *, hot: bool = True) -> None:
+        (self.hot if hot else self.cold).setdefault(author, set()).update(users)
+
+    async def followees(self, user: int) -> list[int]:
+        if self.away:
+            raise RpcError("unavailable", "stub")
+        return sorted({a for edges in (self.hot, self.cold) for a, users in edges.items() if user in users})
+
+    async def serve(self, path: str) -> None:
+        async def followees(user: int) -> list[bytes]:
+            found = np.array(await self.followees(user), "<u4")
+            return [found.tobytes(), np.ones(len(found), np.uint8).tobytes()]
+
+        self.server = await rpc.serve(path, {"followers": self._followers, "followees": followees})
+
+    async def _followers(self, author: int, page: int) -> list[Any]:
+        if self.away:
+            raise RpcError("unavailable", "stub")
+        self.asked.append((author, page))
+        hot, cold = self.hot.get(author, set()), self.cold.get(author, set())
+        everybody = sorted(hot | cold)
+        part = everybody[page * self.page : (page + 1) * self.page]
+        warm = [user for user in part if user in hot]
+        if page == 0:
+            warm = sorted({*warm, author})
+        last = (page + 1) * self.page >= len(everybody)
+        return [self._by_lane(warm), self._by_lane([user for user in part if user not in hot]), last]
+
+    def _by_lane(self, users: list[int]) -> tuple[list[int], bytes]:
+        array = np.array(users, np.uint32)
+        lanes = lanes_of(array, self.lanes)
+        order = np.argsort(lanes, kind="stable")
+        return np.searchsorted(lanes[order], range(self.lanes + 1)).tolist(), array[order].astype("<u4").tobytes()
+
+
+class OpenLane:
+    """A lane in this process, with its service; the only lane of a population."""
+
+    def __init__(self, folder: Path, port: int, graph: GraphStub, users: int = 50, *, forgets: bool = False) -> None:
+        self.notices: list[Notice] = []
+        self.posts = Posts()
+        self.port = port
+        wal = Wal(folder)
+        index = Index(wal.epoch, lane_users(0, 1, users), users, kept=800)
+        self.owner = LaneOwner(0, wal, index, lambda _, notices: self.notices.extend(notices), forgets=forgets)
+        restore(self.owner)
+        self.merge = ColdMerge(self.owner, graph.followees, 800)
+        self.service = LaneService(self.owner, self.merge)
+        self.server: asyncio.Server | None = None
+        self._entries = self.owner.wal.last_record()
+
+    async def join(self) -> OpenLane:
+        await join_cache(self.owner, self.port)
+        return self
+
+    async def serve(self, path: str) -> None:
+        self.server = await rpc.serve(path, self.service.handlers())
+
+    def post(self, author: int, hot: Iterable[int], cold: Iterable[int] = ()) -> bytes:
+        """Write one post with one page; returns its id."""
+        self._entries += 1
+        self.posts.count = max(self.posts.count, self._entries)
+        post_id, entry = self.posts.entry(author)
+        source = b"posts:%d-0" % self.posts.count
+        page = PostPage(source, post_id, author, entry, numbers(hot), numbers(cold), 0, True)
+        self.owner.write([page], "posts", f"{self.posts.count}-0", None)
+        return post_id
+
+    async def applied(self) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self.owner.wait_applied(self.owner.index.next - 1)
+
+    def ids(self, user: int) -> list[bytes]:
+        """Post ids of the user's list, in arrival order, repeats and all."""
+        return [row["id"].tobytes() for row in np.frombuffer(self.owner.index.slots_of(user), SLOT_DTYPE)]
+
+    async def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+        await self.merge.close()
+        await self.owner.close()
+
+
+def numbers(users: Iterable[int]) -> Users:
+    return np.array(list(users), np.uint32)
+
+
+def ids_of(slots: Slots) -> list[bytes]:
+    return [row["id"].tobytes() for row in slots]
+
+
+def display_ids(data: bytes) -> list[bytes]:
+    return ids_of(for_display(data))
+
+
+def make_settings(directory: Path, sockets: str, **changes: Any) -> Settings:
+    """A stack of one region "test" with the ports given in `changes` (memcached, redis_queue, redis_cache)."""
+    ports = {name: changes.pop(name, 1) for name in ("memcached", "redis_queue", "redis_cache")}
+    region = Region(
+        name="test",
+        index=0,
+        api_ports=(),
+        fep_ports=(),
+        memcached_ports=(ports["memcached"],),
+        redis_queue_port=ports["redis_queue"],
+        redis_cache_port=ports["redis_cache"],
+        replicator_port=1,
+        fanout_workers=changes.pop("fanout_workers", 1),
+    )
+    options = {"users": 50, "lanes": 1, **changes}
+    return Settings(directory=str(directory), sockets=sockets, secret="00", regions=(region,), **options)
