@@ -15,13 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from reference_server.seeding import PopulationInvalid
 from reference_server.settings import DEFECTS
 from reference_server.supervisor.control import StackStatus, end_stack, stack_status, start_detached
 from reference_server.supervisor.layout import StackDirectory
 from reference_server.supervisor.parts import SERVICES
 from reference_server.supervisor.plan import DEFAULT_READY_TIMEOUT_S, Request
-from reference_server.supervisor.programs import StackUnavailable
+from reference_server.supervisor.programs import StackRefused, StackUnavailable
 from reference_server.supervisor.stack import configure_log, run_stack
 
 USAGE, UNAVAILABLE = 2, 4
@@ -39,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("ended" if end_stack(stack) else "not running")
             return 0
         return _status(stack, as_json=options.json)
-    except PopulationInvalid as error:
-        print(f"--population: {error}", file=sys.stderr)
+    except StackRefused as error:
+        print(error, file=sys.stderr)
         return USAGE
     except StackUnavailable as error:
         print(error, file=sys.stderr)

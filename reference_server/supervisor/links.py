@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
 import msgspec
 
 from reference_server.supervisor.parts import HOST
@@ -50,6 +49,8 @@ class _Proxy(msgspec.Struct, frozen=True):
 
 async def apply_links(port: int, links: list[Link], latency_ms: int) -> None:
     """Make the proxies and their toxics at the server on `port`, and read them back. Raises StackUnavailable."""
+    import httpx  # slow to import: the parts are on their way meanwhile
+
     url = f"http://{HOST}:{port}"
     wanted = {link.proxy: _described(link, latency_ms) for link in links}
     bare = [msgspec.to_builtins(msgspec.structs.replace(proxy, toxics=())) for proxy in wanted.values()]

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from reference_server.seeding import read_population
-from reference_server.seeding.population import SeedFile
 from reference_server.settings import Region, Settings, read_settings, write_settings
 from reference_server.supervisor.layout import StackDirectory, write_whole
 from reference_server.supervisor.links import Link
 from reference_server.supervisor.parts import SERVICES
 from reference_server.supervisor.ports import Ports
+from reference_server.supervisor.programs import StackRefused
 
 DEFAULT_USERS = 1000
 DEFAULT_READY_TIMEOUT_S = 110.0
@@ -52,7 +51,7 @@ class Plan:
 def make_plan(request: Request, stack: StackDirectory, sockets: str, ports: Ports, with_toxiproxy: bool) -> Plan:
     """Choose everything and write settings.json and seed.json.
 
-    Raises PopulationInvalid, StackUnavailable (no free port).
+    Raises StackRefused (no usable population), StackUnavailable (no free port).
     """
     earlier = _earlier(stack.settings)
     regions = [_region(name, index, ports) for index, name in enumerate(request.regions)]
@@ -71,7 +70,7 @@ def make_plan(request: Request, stack: StackDirectory, sockets: str, ports: Port
     )
     write_settings(stack.settings, settings)
     if not stack.seed.exists():
-        write_whole(stack.seed, msgspec.json.encode(SeedFile(history_end_us=time.time_ns() // 1000)))
+        write_whole(stack.seed, msgspec.json.encode({"history_end_us": time.time_ns() // 1000}))
     return Plan(settings, tuple(links) if with_toxiproxy else (), ports.take() if with_toxiproxy else 0)
 
 
@@ -124,5 +123,10 @@ def _people(request: Request, earlier: Settings | None) -> tuple[str, int, int]:
     if population is None:
         users = DEFAULT_USERS if request.users is None else request.users
         return "", users, max(users // 10, 1)
-    people = read_population(population)
+    from reference_server.seeding import PopulationInvalid, read_population  # numpy: only who needs it waits for it
+
+    try:
+        people = read_population(population)
+    except PopulationInvalid as error:
+        raise StackRefused(f"--population: {error}") from error
     return str(population.resolve()), people.users, people.celebrity_threshold or max(people.users // 10, 1)

@@ -14,6 +14,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 TOXIPROXY_ENV = "FEEDSTORM_TOXIPROXY"
 
 
+class StackRefused(Exception):
+    """What was asked for makes no sense. The message names the option and what is wrong."""
+
+
 class StackUnavailable(Exception):
     """The stack cannot be brought up. The message is one sentence and the fix."""
 

@@ -39,7 +39,7 @@ _LOG_TAIL_BYTES = 4096
 def run_stack(request: Request, on_ready: Callable[[], None]) -> None:
     """Bring the stack up, call `on_ready`, stay until told to end, take it down.
 
-    Raises StackUnavailable, PopulationInvalid; whatever was started is gone then.
+    Raises StackUnavailable, StackRefused; whatever was started is gone then.
     """
     if request.parent_pipe and not stat.S_ISFIFO(os.fstat(0).st_mode) and not stat.S_ISSOCK(os.fstat(0).st_mode):
         raise StackUnavailable("--parent-pipe needs a pipe on standard input; leave the option out otherwise")
@@ -108,7 +108,7 @@ class _Run:
         self.repairs: set[asyncio.Task[None]] = set()
 
     async def live(self) -> None:
-        """Up, then down. Raises StackUnavailable, PopulationInvalid."""
+        """Up, then down. Raises StackUnavailable, StackRefused."""
         self._listen_for_the_end()
         try:
             program = find_toxiproxy()
