@@ -156,8 +156,9 @@ class Model:
             author = int(self.random.integers(0, self.size.users))
             post = self._write(START_US - (total - number) * 1_000_000, number, author)
             for user in [*followers[author], author]:
-                for region in REGIONS:
-                    self.feeds.add(user, region, 0, post)
+                if self._reads_feeds(user):
+                    for region in REGIONS:
+                        self.feeds.add(user, region, 0, post)
 
     def _posts(self, followers: list[list[int]]) -> None:
         """Posts, their arrival in feeds, and the events of listeners (whose streams are open from the start)."""
@@ -187,17 +188,26 @@ class Model:
             )
             self.posts.append((due_ns, done, author, post))
             for user in [*followers[author], author]:
-                for region in REGIONS:
-                    delay = 20 if region == self.region(author) else 180
-                    at = (
-                        accepted
-                        if user == author
-                        else accepted + (delay + int(self.random.exponential(20))) * NS_PER_MS
-                    )
-                    self.feeds.add(user, region, at, post)
-                    if user < size.listeners and region == self.region(user) and user != author:
-                        events.setdefault(user, []).append((at + 5 * NS_PER_MS, post.id))
+                self._arrive(user, accepted, post, events)
         self._events(events)
+
+    def _reads_feeds(self, user: int) -> bool:
+        return user < max(self.size.panel, self.size.final_readers)
+
+    def _arrive(self, user: int, accepted_ns: int, post: Written, events: dict[int, list[tuple[int, str]]]) -> None:
+        """A post comes into one user's feed, in each region, and onto his stream at home."""
+        reads, listens = self._reads_feeds(user), user < self.size.listeners and user != post.author
+        if not reads and not listens:
+            return
+        for region in REGIONS:
+            delay_ms = 20 if region == self.region(post.author) else 180
+            at = accepted_ns
+            if user != post.author:
+                at += (delay_ms + int(self.random.exponential(20))) * NS_PER_MS
+            if reads:
+                self.feeds.add(user, region, at, post)
+            if listens and region == self.region(user):
+                events.setdefault(user, []).append((at + 5 * NS_PER_MS, post.id))
 
     def _events(self, events: dict[int, list[tuple[int, str]]]) -> None:
         for user in range(self.size.listeners):

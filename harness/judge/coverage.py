@@ -23,6 +23,8 @@ def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     depth = int(FEED_DEPTH * _DEPTH_MARGIN)
     con.execute(_DUE, {"stable": STABLE_EDGE_NS, "depth": depth, "slack": case.convergence_ns + case.celebrity_ns})
     con.execute(_COVERED)
+    con.execute(_ABSENT)
+    con.execute(_MARK_ABSENT)
 
 
 # A post is deep when `feed_depth` others may have arrived after it. Arrival is known to within the slack only.
@@ -44,12 +46,28 @@ SELECT o.*, d.pid IS NULL AS shallow FROM own o LEFT JOIN deep d ON d."user" = o
 
 _COVERED = """
 CREATE TABLE covered AS
-WITH pair AS (
-  SELECT g.op, d.pid, d."user", d.author, d.own, d.celebrity, d.region <> g.region AS remote, g.region, g.final,
-         g.sent_ns, d.ack_ns, g.sent_ns - d.ack_ns AS age_ns, g.page
-  FROM page g JOIN due_item d ON d."user" = g."user" AND d.pid >= g.lo AND d.pid < g.hi AND d.ack_ns <= g.sent_ns
-  WHERE NOT g.degraded AND d.shallow
+SELECT g.op, d.pid, d."user", d.own, d.celebrity, d.region <> g.region AS remote, g.region, g.final,
+       g.sent_ns, d.ack_ns, g.sent_ns - d.ack_ns AS age_ns, true AS present
+FROM page g JOIN due_item d ON d."user" = g."user" AND d.pid >= g.lo AND d.pid < g.hi AND d.ack_ns <= g.sent_ns
+WHERE NOT g.degraded AND d.shallow
+"""
+
+# Looking up every pair among all items is slow. On most pages the due posts are exactly those shown, which a count and
+# a sum of hashes tell; only the other pages are compared post by post.
+_ABSENT = """
+CREATE TEMP TABLE absent AS
+WITH due AS (SELECT op, count(*) AS n, sum(hash(pid)) AS digest FROM covered GROUP BY op),
+shown AS (
+  SELECT i.op, count(*) AS n, sum(hash(i.pid)) AS digest
+  FROM item i JOIN page g ON g.op = i.op JOIN due_item d ON d."user" = g."user" AND d.pid = i.pid
+  WHERE NOT g.degraded AND d.shallow AND i.pid >= g.lo AND i.pid < g.hi AND d.ack_ns <= g.sent_ns GROUP BY i.op
+), doubtful AS (
+  SELECT d.op FROM due d LEFT JOIN shown s ON s.op = d.op WHERE s.op IS NULL OR s.n <> d.n OR s.digest <> d.digest
 )
-SELECT p.*, i.pid IS NOT NULL AS present
-FROM pair p LEFT JOIN (SELECT DISTINCT op, pid FROM item) i ON i.op = p.op AND i.pid = p.pid
+SELECT c.op, c.pid FROM covered c SEMI JOIN doubtful d ON d.op = c.op
+ANTI JOIN (SELECT i.op, i.pid FROM item i SEMI JOIN doubtful d ON d.op = i.op) there
+  ON there.op = c.op AND there.pid = c.pid
+"""
+_MARK_ABSENT = """
+UPDATE covered SET present = false FROM absent WHERE absent.op = covered.op AND absent.pid = covered.pid
 """

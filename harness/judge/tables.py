@@ -83,18 +83,19 @@ FROM (
   SELECT id, min(ts_us) AS ts_us FROM (
     SELECT post AS id, nullif(ts_us, 0) AS ts_us FROM history WHERE post <> ''
     UNION ALL
-    SELECT unnest(ids), nullif(unnest(item_ts_us), 0) FROM history WHERE outcome = 'ok' AND len(ids) > 0
+    SELECT unnest(ids), nullif(unnest(item_ts_us), 0) FROM history WHERE len(ids) > 0
   ) WHERE id IS NOT NULL GROUP BY id
 )
 """
 
+# Only successful reads carry items. (More conditions here would make the planner hash the items, not the ids.)
 _ITEM = """
 CREATE TABLE item AS
 SELECT s.op, s.i, k.pid, s.ts_us, s.author, s.hash
 FROM (
   SELECT id AS op, generate_subscripts(ids, 1)::INTEGER AS i, unnest(ids) AS post, unnest(item_ts_us) AS ts_us,
          unnest(item_authors) AS author, unnest(item_hashes) AS hash
-  FROM history WHERE outcome = 'ok' AND kind IN ('feed', 'feed_new') AND len(ids) > 0
+  FROM history WHERE len(ids) > 0
 ) s JOIN post_id k ON k.id = s.post
 """
 
@@ -124,7 +125,9 @@ WHERE o.kind = 'post' AND o.outcome = 'ok' GROUP BY k.pid, k.id
 _PAGE = """
 CREATE TABLE page AS
 WITH shown AS (
-  SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high, arg_max(pid, i) AS last FROM item GROUP BY op
+  SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high FROM item GROUP BY op
+), bottom AS (
+  SELECT h.id AS op, k.pid AS last FROM history h JOIN post_id k ON k.id = h.ids[-1] WHERE len(h.ids) > 0
 ), raw AS (
   SELECT o.*, sum((page = 0)::INTEGER) OVER (PARTITION BY session, region, walk ORDER BY sent_ns, id) AS turn
   FROM op o WHERE kind = 'feed' AND outcome = 'ok'
@@ -134,10 +137,10 @@ WITH shown AS (
   QUALIFY row_number() OVER (PARTITION BY session, region, walk, turn, page ORDER BY sent_ns DESC, id DESC) = 1
 ), linked AS (
   SELECT r.id AS op, r.walk_id AS walk, r.session, r."user", r.region, r.page, r.sent_ns, r.done_ns,
-         r.degraded <> '' AS degraded, r.final, r.complete, coalesce(s.n, 0) AS n, s.low, s.high, s.last,
+         r.degraded <> '' AS degraded, r.final, r.complete, coalesce(s.n, 0) AS n, s.low, s.high, b.last,
          lag(r.page) OVER w AS page_before, lag(s.low) OVER w AS low_before,
          sum(coalesce(s.n, 0)) OVER (PARTITION BY r.walk_id) AS walk_n
-  FROM named r LEFT JOIN shown s ON s.op = r.id
+  FROM named r LEFT JOIN shown s ON s.op = r.id LEFT JOIN bottom b ON b.op = r.id
   WINDOW w AS (PARTITION BY r.walk_id ORDER BY r.page)
 ), top AS (
   SELECT *, CASE WHEN page = 0 THEN $forever

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -33,13 +34,27 @@ class Shown:
     pids: Ints
 
     @cached_property
-    def _places(self) -> dict[int, int]:
-        return dict(zip(self.ops.tolist(), range(len(self.ops)), strict=True))
+    def rising(self) -> Ints:
+        """Ops of the reads in which some neighbours do not strictly descend."""
+        rising = np.flatnonzero(np.diff(self.pids) >= 0)
+        owner = np.searchsorted(self.starts, rising, side="right") - 1
+        inside = rising + 1 < self.starts[owner + 1]
+        return np.unique(self.ops[owner[inside]])
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[int, int]]:
+        starts = self.starts.tolist()
+        return dict(zip(self.ops.tolist(), pairwise(starts), strict=True))
 
     def of(self, op: int) -> list[int]:
         """The pids a read showed, top first."""
-        k = self._places.get(op)
-        return [] if k is None else self.pids[self.starts[k] : self.starts[k + 1]].tolist()
+        start, end = self._places.get(op, (0, 0))
+        return self._listed[start:end]
+
+    @cached_property
+    def _listed(self) -> list[int]:
+        listed: list[int] = self.pids.tolist()
+        return listed
 
 
 @dataclass(frozen=True)

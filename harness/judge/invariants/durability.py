@@ -20,7 +20,7 @@ c.final AND CASE
 """
 
 _EVIDENCE = f"""
-SELECT k.id, c.ack_ns, c.author, p.region, c."user", c.region, c.own, c.sent_ns
+SELECT k.id, c.ack_ns, p.author, p.region, c."user", c.region, c.own, c.sent_ns
 FROM covered c JOIN post_id k ON k.pid = c.pid JOIN post p ON p.pid = c.pid
 WHERE NOT c.present AND {_SETTLED}
 ORDER BY c.ack_ns, c.sent_ns LIMIT {EVIDENCE_LIMIT}

@@ -12,12 +12,21 @@ from __future__ import annotations
 from harness.judge.case import EVIDENCE_LIMIT
 from harness.judge.trial import Checker, Finding, Trial
 
+# Where keys strictly descend, from page to page too, nothing can stand twice: only other walks are looked into.
 _REPEATED = """
 CREATE OR REPLACE TEMP TABLE repeated AS
-SELECT walk, pid, count(*) AS times, min(op) AS op, max(op) AS op_too FROM (
-  SELECT coalesce(g.walk, i.op) AS walk, i.pid, i.op FROM item i LEFT JOIN page g ON g.op = i.op
-  ANTI JOIN (SELECT o.id FROM op o ANTI JOIN page p ON p.op = o.id WHERE o.kind = 'feed') again ON again.id = i.op
-) GROUP BY walk, pid HAVING count(*) > 1
+WITH suspect AS (SELECT unnest($suspects::BIGINT[]) AS op),
+boundary AS (
+  SELECT walk, high, lag(low) OVER (PARTITION BY walk ORDER BY page) AS before FROM page
+), looked_into AS (
+  SELECT g.op, g.walk FROM page g WHERE g.walk IN (
+    SELECT walk FROM boundary WHERE high >= before
+    UNION SELECT p.walk FROM page p SEMI JOIN suspect s ON s.op = p.op)
+  UNION ALL
+  SELECT o.id, o.id FROM op o SEMI JOIN suspect s ON s.op = o.id WHERE o.kind = 'feed_new'
+)
+SELECT l.walk, i.pid, count(*) AS times, min(i.op) AS op, max(i.op) AS op_too
+FROM item i JOIN looked_into l ON l.op = i.op GROUP BY l.walk, i.pid HAVING count(*) > 1
 """
 _KEYS = """
 SELECT "user", region, idempotency_key, count(DISTINCT post), min(post), max(post), max(done_ns) FROM op
@@ -28,7 +37,7 @@ GROUP BY "user", region, idempotency_key HAVING count(DISTINCT post) > 1 ORDER B
 
 def check(trial: Trial) -> Finding:
     """Look for posts shown twice and keys that made two posts."""
-    trial.con.execute(_REPEATED)
+    trial.con.execute(_REPEATED, {"suspects": trial.shown.rising.tolist()})
     repeated = trial.number("SELECT count(*) FROM repeated")
     keys = trial.rows(_KEYS)
     items, walks = trial.rows("SELECT (SELECT count(*) FROM item), (SELECT count(*) FROM walk)")[0]

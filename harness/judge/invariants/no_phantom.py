@@ -23,7 +23,7 @@ _MISSED_BY = 3
 # One row a post: who and what the reads say it is.
 _SEEN = """
 CREATE OR REPLACE TEMP TABLE seen AS
-SELECT i.pid, count(DISTINCT i.op) AS reads, min(i.op) AS op, min(i.ts_us) AS ts_us,
+SELECT i.pid, min(i.op) AS op, max(i.op) = min(i.op) AS lone, min(i.ts_us) AS ts_us,
        min(i.author) FILTER (i.author >= 0) AS author, max(i.author) FILTER (i.author >= 0) AS author_too,
        min(i.hash) FILTER (i.hash <> 0) AS hash, max(i.hash) FILTER (i.hash <> 0) AS hash_too
 FROM item i GROUP BY i.pid
@@ -58,7 +58,7 @@ ANTI JOIN change c ON c.follower = p."user" AND c.author = p.author
 _CONTRADICTED = """
 WITH lone AS (
   SELECT u.pid, u.author, u.op FROM unknown u
-  WHERE u.old AND u.reads = 1 AND u.author IS NOT NULL
+  WHERE u.old AND u.lone AND u.author IS NOT NULL
     AND u.pid NOT IN (SELECT k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'delete')
 ), reader AS (
   SELECT l.pid, l.op, b.follower AS "user" FROM lone l JOIN base b ON b.author = l.author

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from harness.judge.case import EVIDENCE_LIMIT
-from harness.judge.trial import Checker, Finding, Ints, Shown, Trial
+from harness.judge.trial import Checker, Finding, Trial
 
 _ACROSS = """
 SELECT op FROM (
@@ -40,22 +38,13 @@ def rising_pair(pids: Sequence[int]) -> tuple[int, int] | None:
     return None
 
 
-def suspects(shown: Shown) -> Ints:
-    """Ops of reads in which some neighbours do not strictly descend."""
-    rising = np.flatnonzero(np.diff(shown.pids) >= 0)
-    owner = np.searchsorted(shown.starts, rising, side="right") - 1
-    inside = rising + 1 < shown.starts[owner + 1]
-    return np.unique(shown.ops[owner[inside]])
-
-
 def check(trial: Trial) -> Finding:
     """Look for neighbours that rise, pages that rise over the page before, and posts with two timestamps."""
     shown = trial.shown
-    candidates = suspects(shown)
     feeds = {
         op
         for (op,) in trial.rows(
-            "SELECT op FROM page WHERE op IN (SELECT unnest($ops::BIGINT[]))", ops=[int(o) for o in candidates]
+            "SELECT op FROM page WHERE op IN (SELECT unnest($ops::BIGINT[]))", ops=shown.rising.tolist()
         )
     }
     pairs = {op: pair for op in sorted(feeds) if (pair := rising_pair(shown.of(op))) is not None}

@@ -4,7 +4,7 @@ Formally: for each fault of the scenario there is a row in faults.jsonl with an 
 effect (connection refused, measured delay, process gone ...) and the time of its undo.
 
 A fault without proof makes the run inconclusive, never failed: nothing is known about behaviour under that fault.
-Skipped: the scenario has no faults.
+Skipped: the scenario has no faults, or the target no handles.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ def _planned(case: Case) -> int:
 
 
 def _skip(case: Case) -> str:
-    return "" if _planned(case) or case.faults else "skipped: the scenario has no faults"
+    if not _planned(case) and not case.faults:
+        return "skipped: the scenario has no faults"
+    if not case.profile.handles:
+        return f"skipped: target {case.profile.name} has no handles that chaos may touch"
+    return ""
 
 
 CHECKER = Checker(check, kind=CheckKind.WITNESS, skip=_skip)
