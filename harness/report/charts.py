@@ -28,7 +28,8 @@ PANE_HEIGHT, RATE_HEIGHT, GAP = 168, 54, 22
 CURVE_WIDTH, CURVE_HEIGHT = 520, 250
 LONGEST_STEP_S = 1.5
 """a longer step between two rows is a gap in the line"""
-CURVE_COLOURS = 6
+LABEL_HEIGHT = 15
+BOUND_LABEL_WIDTH = 108
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class TimeFrame:
 
 @dataclass(frozen=True)
 class Metric:
-    """One series over time: rows [second, p50, upper percentile, max, count, failed?]."""
+    """One series over time: rows [second, p50, upper percentile, max, count, failed?], each of the second it begins."""
 
     title: str
     rows: Rows
@@ -68,6 +69,8 @@ class Metric:
     counted: str
     """what the count counts: "events", "reads" """
     bounds: Sequence[Bound] = ()
+    beside: Sequence[float] = ()
+    """values of the charts beside it, which share its latency axis"""
 
 
 def time_chart(metric: Metric, frame: TimeFrame) -> Markup:
@@ -111,19 +114,29 @@ def percentile_chart(title: str, curves: Mapping[str, Sequence[tuple[float, floa
 
 def _latency_pane(metric: Metric, frame: TimeFrame, x: Linear, bottom: int) -> list[str]:
     values = [v for row in metric.rows for v in row[1:4] if v]
-    low, high, ticks = log_axis([*values, *(b.milliseconds for b in metric.bounds)])
+    low, high, ticks = log_axis([*values, *metric.beside, *(b.milliseconds for b in metric.bounds)])
     y = Log(low, high, bottom, TOP)
     parts = _y_axis(ticks, y, LEFT, RIGHT)
-    for bound in metric.bounds:
-        at = y(bound.milliseconds)
-        parts += [tag("line", class_="bound", x1=LEFT, x2=RIGHT, y1=at, y2=at)]
-        parts += [tag("text", bound.label, class_="bound-label", x=RIGHT - 4, y=at - 4, text_anchor="end")]
+    parts += _bounds(metric.bounds, y)
     for stretch in _stretches(metric.rows):
         median, upper, peak = (
-            [(x(_number(row[0])), y(_number(row[i]))) for row in stretch if row[i]] for i in (1, 2, 3)
+            [(x(_number(row[0]) + 0.5), y(_number(row[i]))) for row in stretch if row[i]] for i in (1, 2, 3)
         )
         parts += [band(upper, median, class_="spread"), path(peak, class_="line max")]
         parts += [path(upper, class_="line upper"), path(median, class_="line median")]
+    return parts
+
+
+def _bounds(bounds: Sequence[Bound], y: Log) -> list[str]:
+    """Dashed lines, labelled at the right; a label that would touch the one before moves to its left."""
+    parts: list[str] = []
+    right, above = RIGHT - 4.0, -float(LABEL_HEIGHT)
+    for bound in sorted(bounds, key=lambda b: -b.milliseconds):
+        at = y(bound.milliseconds)
+        right = right - BOUND_LABEL_WIDTH if at - above < LABEL_HEIGHT else RIGHT - 4.0
+        above = at
+        parts += [tag("line", class_="bound", x1=LEFT, x2=RIGHT, y1=at, y2=at)]
+        parts += [tag("text", bound.label, class_="bound-label", x=right, y=at - 4, text_anchor="end")]
     return parts
 
 
@@ -137,7 +150,9 @@ def _rate_pane(metric: Metric, x: Linear, top: int, bottom: int) -> list[str]:
     parts += [tag("text", metric.counted, class_="tick", x=LEFT - 8, y=bottom, text_anchor="end")]
     width = max(1.0, x(x.low + 1) - x(x.low) - 1)
     for row in metric.rows:
-        left = x(_number(row[0])) - width / 2
+        left = x(_number(row[0])) + 0.5
+        if left + width > RIGHT + 1:
+            continue
         failed = _number(row[5]) if len(row) > 5 else 0.0
         parts += [_bar("rate", left, width, y(_number(row[4])), bottom)]
         if failed:
@@ -172,7 +187,7 @@ def _faults(frame: TimeFrame, x: Linear, top: int, bottom: int) -> list[str]:
         late = left > WIDTH * 0.72
         place = {"x": right - 6, "text_anchor": "end"} if late else {"x": left + 6}
         label = f"{fault.kind} {fault.handle}"
-        parts += [tag("text", label, class_="fault-name", y=top + 14 + 14 * (row % 3), fill=colour, **place)]
+        parts += [tag("text", label, class_="fault-name", y=top + 14 + 14 * (row % 3), style=f"fill:{colour}", **place)]
     return parts
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, time_chart
-from harness.report.run_data import Curve, PhaseWindow, RunData
+from harness.report.run_data import Curve, PhaseWindow, Rows, RunData
 from harness.report.scales import milliseconds
 from harness.report.svg import safe_colour
 from harness.report.wording import bound_text, counted, failing_first, headline, number, value_text
@@ -152,14 +152,21 @@ def _sections(data: RunData, frame: TimeFrame) -> list[Section]:
         title, about, events = METRIC_TITLES.get(name, (name.replace("_", " ").capitalize(), "", "ops"))
         upper = "p95" if name == "post_to_event" else "p99"
         panels = []
+        ends = _extent(series)
         for key, rows in sorted(series.items(), key=lambda item: item[0].split("|")[::-1]):
             full = " · ".join(key.split("|"))
-            metric = Metric(f"{title}, {full}", rows, upper, events, _bounds(data, name, key.split("|")))
+            metric = Metric(f"{title}, {full}", rows, upper, events, _bounds(data, name, key.split("|")), ends)
             panels.append(Panel(full, time_chart(metric, frame)))
         failures = any(len(row) > 5 and row[5] for rows in series.values() for row in rows)
         if panels:
             sections.append(Section(name, title, about, upper, failures, panels))
     return sections
+
+
+def _extent(series: dict[str, Rows]) -> list[float]:
+    """Smallest and largest latency of all series: their charts share an axis."""
+    values = [value for rows in series.values() for row in rows for value in row[1:4] if value]
+    return [min(values), max(values)] if values else []
 
 
 def _bounds(data: RunData, metric: str, key: Sequence[str]) -> list[Bound]:

@@ -57,7 +57,8 @@ def log_axis(values: list[float]) -> tuple[float, float, list[float]]:
 
 def linear_axis(highest: float) -> tuple[float, list[float]]:
     """High end and ticks of an axis from 0."""
-    raw = max(highest, 1e-9) / 4
+    highest = highest if highest > 0 else 1.0
+    raw = highest / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw)
     top = max(1, math.ceil(highest / step - 1e-9))

@@ -10,7 +10,7 @@ from harness.report.wording import bound_text, counted, failing_first, headline,
 
 EVIDENCE_LINES = 3
 MARK = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "⚠️"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def render(data: RunData) -> str:
@@ -48,5 +48,5 @@ def _row(check: Check) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Text that Markdown shows as it is, on one line; an @ mentions nobody."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("@", "@\u200b")

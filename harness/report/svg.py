@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -13,11 +13,7 @@ Point = tuple[float, float]
 
 def tag(name: str, text: str | None = None, /, **attributes: object) -> str:
     """One element, escaped; attributes written `stroke_width` become `stroke-width`, `class_` becomes `class`."""
-    words = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
+    words = _words(attributes)
     return f"<{name}{words}/>" if text is None else f"<{name}{words}>{escape(text)}</{name}>"
 
 
@@ -51,6 +47,13 @@ def safe_colour(colour: str) -> str:
 
 def figure(width: int, height: int, label: str, parts: Iterable[str], **attributes: object) -> Markup:
     """A whole drawing with a text alternative."""
-    words = "".join(f' {key.replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
-    opening = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}"{words}>'
-    return Markup(opening + "".join(parts) + "</svg>")
+    words = _words({"viewBox": f"0 0 {width} {height}", "role": "img", "aria_label": label, **attributes})
+    return Markup(f"<svg{words}>{''.join(parts)}</svg>")
+
+
+def _words(attributes: Mapping[str, object]) -> str:
+    return "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )

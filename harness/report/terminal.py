@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.verdict import Check, Outcome, Verdict
-from harness.report.wording import bound_text, failing_first, headline, value_text
+from harness.report.wording import bound_text, failing_first, headline, range_text
 
 PLAIN_EVERY_S = 10.0
 EVIDENCE_LINES = 3
@@ -141,8 +141,8 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
     for column, justify in (("", "left"), ("check", "left"), ("phase", "left"), ("value", "right"), ("bound", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=column != "check")
     table.add_column("seen", justify="right", style="dim")
-    for check in failing_first(verdict.checks):
-        table.add_row(*_check_cells(check))
+    for same in _together(failing_first(verdict.checks)):
+        table.add_row(*_check_cells(same))
     console.print(table)
     for check in failing_first(verdict.checks):
         if check.verdict != Outcome.PASS and not check.skipped:
@@ -153,13 +153,25 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
         console.print(Text(f"report: {report}", style="dim"), soft_wrap=True)
 
 
-def _check_cells(check: Check) -> list[Text]:
+def _together(checks: Sequence[Check]) -> list[list[Check]]:
+    """Checks in order; those of one name that passed share a row, whatever their phases."""
+    groups: dict[object, list[Check]] = {}
+    for number, check in enumerate(checks):
+        alike = check.verdict == Outcome.PASS and not check.skipped
+        groups.setdefault(check.name if alike else number, []).append(check)
+    return list(groups.values())
+
+
+def _check_cells(same: Sequence[Check]) -> list[Text]:
+    check = same[0]
     if check.skipped:
         return [Text(word, style="dim") for word in ("–", check.name, check.phase, "skipped", "", "")]
     mark = Text(MARK[check.verdict], style=STYLE[check.verdict])
     name = Text(check.name, style="" if check.verdict == Outcome.PASS else STYLE[check.verdict])
-    seen = f"{check.observations:,}" if check.observations else ""
-    return [mark, name, Text(check.phase), Text(value_text(check)), Text(bound_text(check)), Text(seen)]
+    seen = sum(c.observations for c in same)
+    phase = check.phase if len(same) == 1 else f"{len(same)} phases"
+    cells = [Text(phase), Text(range_text(same)), Text(bound_text(check)), Text(f"{seen:,}" if seen else "")]
+    return [mark, name, *cells]
 
 
 def _print_evidence(check: Check, console: Console) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from harness.core.verdict import Check, Outcome, Verdict
+from harness.core.verdict import Check, CheckKind, Outcome, Verdict
 
 RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
+KINDS = (CheckKind.INVARIANT, CheckKind.SLO, CheckKind.RECOVERY, CheckKind.WITNESS, CheckKind.GENERATOR)
 
 
 def failing_first(checks: Iterable[Check]) -> list[Check]:
-    """Failed, then inconclusive, then passed, then skipped; otherwise in the judge's order."""
-    return sorted(checks, key=lambda c: (c.skipped, RANK[c.verdict]))
+    """Failed, then inconclusive, then passed, then skipped; the gravest kind first, else in the judge's order."""
+    return sorted(checks, key=lambda c: (c.skipped, RANK[c.verdict], KINDS.index(c.kind)))
 
 
 def counted(checks: Iterable[Check]) -> Counter[str]:
@@ -41,6 +42,17 @@ def value_text(check: Check) -> str:
     return with_unit(check.value, check.unit)
 
 
+def range_text(checks: Sequence[Check]) -> str:
+    """What several checks of one name measured: the least to the most."""
+    measured = sorted((c for c in checks if c.value is not None), key=lambda c: c.value or 0.0)
+    if not measured:
+        return ""
+    least, most = measured[0], measured[-1]
+    if least.value is None or least.value == most.value:
+        return value_text(most)
+    return f"{number(least.value)} – {value_text(most)}"
+
+
 def bound_text(check: Check) -> str:
     """What it is held against."""
     return with_unit(check.bound, check.unit)
@@ -48,7 +60,7 @@ def bound_text(check: Check) -> str:
 
 def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
-    judged = [c for c in verdict.checks if not c.skipped]
+    judged = [c for c in failing_first(verdict.checks) if not c.skipped]
     count = counted(verdict.checks)
     skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
     if verdict.verdict == Outcome.PASS:

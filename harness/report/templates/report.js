@@ -10,17 +10,17 @@
   for (const chart of document.querySelectorAll("svg.time-chart")) {
     const data = JSON.parse(chart.dataset.chart);
     const cursor = chart.querySelector(".cursor");
-    const bySecond = new Map(data.rows.map((row) => [Math.round(row[0]), row]));
+    const bySecond = new Map(data.rows.map((row) => [Math.floor(row[0]), row]));
     const hide = () => { readout.hidden = true; cursor.style.opacity = 0; };
 
     chart.addEventListener("pointerleave", hide);
     chart.addEventListener("pointermove", (event) => {
       const box = chart.getBoundingClientRect();
       const at = ((event.clientX - box.left) / box.width - data.left) / (data.right - data.left);
-      const second = Math.round(data.low + at * (data.high - data.low));
+      const second = Math.floor(data.low + at * (data.high - data.low));
       const row = bySecond.get(second);
       if (at < 0 || at > 1 || !row) return hide();
-      const x = (data.left + ((row[0] - data.low) / (data.high - data.low)) * (data.right - data.left))
+      const x = (data.left + ((row[0] + 0.5 - data.low) / (data.high - data.low)) * (data.right - data.left))
         * chart.viewBox.baseVal.width;
       cursor.setAttribute("x1", x);
       cursor.setAttribute("x2", x);

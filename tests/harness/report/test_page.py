@@ -1,0 +1,149 @@
+"""report.html: one file that loads nothing, shows everything, and runs nobody else's script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sample_run import make_run, sample_verdict, write
+
+from harness.core.errors import UsageError
+from harness.core.verdict import Outcome, Verdict
+from harness.record.run_directory import RunDirectory
+from harness.report import write_reports
+
+EVIL = """</script></style><script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<b>\u202e&"""
+Reported = Callable[..., RunDirectory]
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {k: v or "" for k, v in attrs}))
+
+
+def page_of(run: RunDirectory) -> str:
+    return run.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
+def test_loads_nothing(reported: Reported, verdict: str) -> None:
+    page = page_of(reported(verdict))
+    for tag, attributes in Elements(page).found:
+        for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+            assert attributes.get(name, "data:").startswith(("data:", "#")), (tag, attributes)
+    assert not re.search(r"@import|url\(", page)
+    assert "default-src 'none'" in page
+    assert len(page) < 1_000_000
+
+
+def test_only_our_script_may_run(reported: Reported) -> None:
+    page = page_of(reported())
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in page
+    assert not re.search(r"\son\w+=", page.replace(script, ""))
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
+def test_hostile_text_stays_text(reported: Reported, verdict: str) -> None:
+    page = page_of(reported(verdict, EVIL))
+    elements = Elements(page).found
+    assert sum(tag == "script" for tag, _ in elements) == 1
+    assert not any(tag == "img" or "onerror" in attributes for tag, attributes in elements)
+    assert "alert(1)&lt;/script&gt;" in page
+    assert "49" not in re.findall(r"onerror=alert\(1\)&gt;(.{4})", page)
+
+
+def test_failing_checks_come_first_with_their_evidence(reported: Reported) -> None:
+    page = page_of(reported())
+    assert (
+        page.index("What went wrong") < page.index("missing from the final walk of user 93") < page.index("All checks")
+    )
+    assert page.index("durability") < page.index("1,204 ms") < page.index("late arrivals")
+    assert '<h1 id="verdict">Fail</h1>' in page
+    assert "2 of 33 checks failed" in page
+
+
+def test_a_pass_has_nothing_that_went_wrong(reported: Reported) -> None:
+    page = page_of(reported("pass"))
+    assert "What went wrong" not in page
+    assert "all 33 checks passed, 1 skipped" in page
+
+
+def test_every_check_is_listed(reported: Reported) -> None:
+    page = page_of(reported())
+    rows = re.findall(r'<tr class="(?:pass|fail|inconclusive|skipped)">', page)
+    assert len(rows) == len(sample_verdict("fail", "").checks)
+
+
+def test_charts_are_well_formed_and_described(reported: Reported) -> None:
+    charts = [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page_of(reported()), re.DOTALL)]
+    assert len(charts) == 5 + 3 + 6
+    for chart in charts:
+        assert chart.get("role") == "img"
+        assert len(chart.get("aria-label", "")) > 20
+        x_end, y_end = (float(v) for v in chart.get("viewBox", "").split()[2:])
+        for text in chart.iter("text"):
+            assert -5 <= float(text.get("x", "0")) <= x_end
+            assert 0 <= float(text.get("y", "0")) <= y_end
+
+
+def test_faults_are_shaded_in_their_colour_and_labelled(reported: Reported) -> None:
+    page = page_of(reported())
+    assert page.count('fill="#c8385a"') == 5 * 2
+    assert page.count(">kill us-east.memcached</text>") == 5
+    assert "process 4711 is gone" in page
+
+
+def test_bounds_are_drawn_where_they_hold(reported: Reported) -> None:
+    page = page_of(reported())
+    assert page.count("p(95) ≤ 200 ms</text>") == 2  # both regions' local events, not the remote ones
+    assert page.count("p(99) ≤ 200 ms</text>") == 2
+
+
+def test_a_colour_that_is_none_is_not_used(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.faults.write_text(run.faults.read_text().replace("#c8385a", "red;background:url(http://x)"))
+    write_reports(run)
+    assert "http://x" not in page_of(run)
+
+
+def test_only_the_verdict_is_needed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run").create()
+    write(run.verdict, Verdict(verdict=Outcome.INCONCLUSIVE, scenario="bare", seed=1, checks=[]))
+    write_reports(run)
+    assert "bare: nothing was checked." in page_of(run)
+    assert run.junit.exists()
+    assert run.summary.exists()
+
+
+def test_no_verdict_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no verdict\.json"):
+        write_reports(RunDirectory(tmp_path / "run").create())
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.series.write_text('{"per_second": 3}')
+    with pytest.raises(UsageError, match=r"series\.json"):
+        write_reports(run)
+
+
+def test_a_torn_line_of_faults_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with run.faults.open("ab") as file:
+        file.write(b'{"id": "f2", "ki')
+    write_reports(run)
+    assert page_of(run).count("kill us-east.memcached</text>") == 5
