@@ -66,7 +66,8 @@ def feedstorm() -> None:
 def main() -> None:
     """Entry point: run a command, exit with its code, never with a traceback for a foreseeable error."""
     try:
-        feedstorm.main(standalone_mode=False)
+        code = feedstorm.main(standalone_mode=False)  # what a command gave to click's Exit comes back as a value
+        sys.exit(code if isinstance(code, int) else ExitCode.PASS)
     except click.ClickException as error:
         error.show()
         sys.exit(ExitCode.USAGE)
