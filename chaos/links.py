@@ -84,7 +84,10 @@ def nominal_latency_s(toxics: tuple[Toxic, ...], stream: str) -> float:
 
 
 def undo_on(link: Link, change: Callable[[ToxiproxyServer, ProxyState], str]) -> str:
-    """Apply `change` to the link's proxy. A server or proxy that stays away took its toxics with it: that is undone."""
+    """Apply `change` to the link's proxy, again for a while if it fails: a restarted server is filled by others too.
+
+    A server or proxy that stays away took its toxics with it: that is undone. Raises FaultError.
+    """
     server = link.server
     deadline = time.monotonic() + GONE_GRACE_S
     while True:
@@ -96,6 +99,9 @@ def undo_on(link: Link, change: Callable[[ToxiproxyServer, ProxyState], str]) ->
         except (ToxiproxyGone, NoSuchProxy) as error:
             if time.monotonic() >= deadline:
                 return f"the toxics went with their proxy ({error})"
+        except FaultError:
+            if time.monotonic() >= deadline:
+                raise
         time.sleep(POLL_S)
 
 

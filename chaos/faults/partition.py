@@ -21,7 +21,7 @@ from harness.core.units import format_duration
 
 OWN = "feedstorm_partition"
 CONTROL_S = 0.5
-MARGIN_S = 0.3
+MARGIN_S = 0.8
 LONGEST_SILENCE_S = 3.0
 DIRECTIONS = {"both": STREAMS, "one-way": ("downstream",)}
 

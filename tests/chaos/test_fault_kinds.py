@@ -16,6 +16,7 @@ from chaos.faults import KINDS, kill
 from chaos.handles import Handle, parse_handle
 from chaos.kind import FaultError, parse_parameters
 from chaos.processes import Identity, members, read_state, send
+from chaos.toxiproxy import ToxiproxyServer
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +51,9 @@ def test_without_its_effect_there_is_no_witness(case: Case) -> None:
     kind, plan = planned(case)
     if case.kind == "cache-flush":
         memcached(case.target.port, f"set {plan.mark} 0 0 1\r\n1\r\n")
-    witness = kind.witness(plan, 0.6)
+    witness = kind.witness(plan, 1.5 if case.kind == "partition" else 0.3)
     assert not witness.ok
-    assert witness.evidence
+    assert "too short" not in witness.evidence
 
 
 def test_target_dies_while_paused(service: Target) -> None:
@@ -102,6 +103,26 @@ def test_toxiproxy_dies_under_the_fault(request: pytest.FixtureRequest, name: st
     witness = kind.witness(plan, 0.6)
     assert not witness.ok
     assert "went with their proxy" in kind.undo(plan)
+
+
+def test_a_restarted_toxiproxy_is_filled_by_two(link: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor adds the toxics that the undo finds missing: the undo looks again."""
+    kind, plan = planned(Case("latency", link, lambda: True, {"latency": "50ms"}))
+    kind.inject(plan)
+    link.server.remove_toxic("a--b", "wan_up")
+    seen: list[str] = []
+    call = ToxiproxyServer._call
+
+    def overtaken(server: ToxiproxyServer, verb: Any, path: str, **arguments: Any) -> Any:
+        if path.endswith("/toxics") and not seen:
+            seen.append(path)
+            call(server, verb, path, **arguments)  # somebody else was faster
+        return call(server, verb, path, **arguments)
+
+    monkeypatch.setattr(ToxiproxyServer, "_call", overtaken)
+    kind.undo(plan)
+    assert seen
+    assert_as_before(Case("latency", link, lambda: True))
 
 
 @pytest.mark.parametrize("name", ["latency", "partition"])
