@@ -60,6 +60,7 @@ class Lane:
         self._former_session: int | None = None
         self._count = 0
         self._opens: list[Stream] = []
+        self._batch = BATCH
         self._waiting: dict[Stream, float] = {}
         self._early: dict[int, Events] = {}
         self._left: set[int] = set()
@@ -187,15 +188,21 @@ class Lane:
     # --- steps
 
     async def _open_some(self) -> None:
-        batch = [s for s in self._opens[:BATCH] if s.state is State.OPENING]
-        del self._opens[:BATCH]
+        waiting = [stream for stream in self._opens if stream.state is State.OPENING]
+        batch, self._opens = waiting[: self._batch], waiting[self._batch :]
         if not batch:
             return
         try:
             answers = await self._subscribe([[s.user, _since(s)] for s in batch], OPEN_WAIT_S)
+        except RpcError:  # it refused one of them, but not which: alone, the one is dropped and soon overdue
+            self._opens[:0] = batch if len(batch) > 1 else []
+            self._batch = 1
+            raise
         except _CALL_FAILED:
             self._opens[:0] = batch
+            self._batch = max(1, len(batch) // 2)
             raise
+        self._batch = min(BATCH, 2 * self._batch)
         rendered: dict[int, bytes] = {}
         for stream, (head, missed) in zip(batch, answers, strict=True):
             self._waiting.pop(stream, None)

@@ -83,6 +83,7 @@ class StubOwner:
         self.listening: dict[str, set[int]] = {}
         self.counts: dict[str, int] = {}
         self.subscribes: list[list[list[int | None]]] = []
+        self.unknown = -1
         self.answering = asyncio.Event()
         self.answering.set()
         self.server: asyncio.Server | None = None
@@ -117,6 +118,8 @@ class StubOwner:
 
     async def subscribe(self, fep: str, users: list[list[int | None]]) -> list[object]:
         await self.answering.wait()
+        if any(user == self.unknown for user, _ in users):
+            raise rpc.RpcError("not-found", f"user {self.unknown}")
         self.subscribes.append(users)
         answers = []
         for user, since in users:
@@ -185,6 +188,23 @@ class Listener:
             await self.writer.wait_closed()
 
 
+async def connect(port: int) -> Listener:
+    """A connection that has sent nothing yet."""
+    return Listener(*await asyncio.open_connection("127.0.0.1", port))
+
+
+async def ask(port: int, user: int, since: str = "") -> Listener:
+    """Ask for a user's stream and read the response head."""
+    listener = await connect(port)
+    resume = f"Last-Event-ID: {since}\r\n" if since else ""
+    token = make_token(SECRET, user)[0]
+    request = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{resume}\r\n"
+    listener.writer.write(request.encode())
+    async with asyncio.timeout(DEADLINE_S):
+        listener.head = (await listener.reader.readuntil(b"\r\n\r\n")).decode()
+    return listener
+
+
 class EdgeUnderTest:
     """The edge, and how to reach it."""
 
@@ -198,20 +218,15 @@ class EdgeUnderTest:
 
     async def send(self, request: bytes) -> Listener:
         """Send raw bytes; the response is not read yet."""
-        listener = Listener(*await asyncio.open_connection("127.0.0.1", self.port))
+        listener = await connect(self.port)
         self.listeners.append(listener)
         listener.writer.write(request)
         return listener
 
-    async def listen(self, user: int, since: str = "", token: str | None = None) -> Listener:
+    async def listen(self, user: int, since: str = "") -> Listener:
         """Ask for a user's stream and read the response head."""
-        token = make_token(SECRET, user)[0] if token is None else token
-        resume = f"Last-Event-ID: {since}\r\n" if since else ""
-        request = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{resume}\r\n"
-        listener = await self.send(request.encode())
-        async with asyncio.timeout(DEADLINE_S):
-            listener.head = (await listener.reader.readuntil(b"\r\n\r\n")).decode()
-        return listener
+        self.listeners.append(await ask(self.port, user, since))
+        return self.listeners[-1]
 
 
 Stack = Callable[..., Awaitable[EdgeUnderTest]]

@@ -137,6 +137,18 @@ async def test_owner_down_gives_503_within_a_second_then_streams_again(
 
 
 @pytest.mark.slow
+async def test_a_user_the_owner_refuses_does_not_keep_others_out(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    owner.unknown = 99
+    request = stream_request("Bearer {}").decode()
+    refused = await edge.send(request.format(make_token(SECRET, 99)[0]).encode())
+    others = [await edge.send(request.format(make_token(SECRET, user)[0]).encode()) for user in range(8)]
+    for listener in others:
+        assert await listener.reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+    assert (await refused.rest()).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.slow
 async def test_a_listener_that_does_not_read_is_dropped_and_the_others_are_not_held_up(
     stack: Stack, owner: StubOwner
 ) -> None:
