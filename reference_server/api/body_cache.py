@@ -32,17 +32,12 @@ class MemcachedBodies:
     async def _get(self, node: Memcached, ids: Sequence[bytes]) -> dict[bytes, bytes]:
         if not ids:
             return {}
-        commands = b"".join([b"mg p:%b v k q\r\n" % post_id.hex().encode() for post_id in ids])
+        commands = b"".join([b"mg p:%b v\r\n" % post_id.hex().encode() for post_id in ids])
         try:
-            replies = await node.submit(commands)
+            replies = await node.submit(commands)  # one reply a command, in order
         except MemcachedDown:
             return {}
-        found = {}
-        for reply in replies:
-            name = reply.flag(b"k")
-            if reply.value and name is not None:
-                found[bytes.fromhex(name[2:].decode())] = reply.value
-        return found
+        return {post_id: reply.value for post_id, reply in zip(ids, replies, strict=False) if reply.value}
 
     def add(self, values: Mapping[bytes, bytes]) -> None:
         """Store where absent; does not wait."""

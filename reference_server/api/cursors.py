@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import NamedTuple
 
 from reference_server.api.problems import Problem
 from reference_server.security import SignatureRejected, sign, verify
@@ -17,17 +16,15 @@ _PURPOSE = "cursor"
 _PAYLOAD = struct.Struct(">QIQ16s")
 
 
-class Key(NamedTuple):
-    """A place in display order: newer posts compare greater."""
-
-    ts_us: int
-    id: bytes
+Key = tuple[int, bytes]
+"""A place in display order: (timestamp µs, post id); newer posts compare greater."""
 
 
 def make_cursor(secret: bytes, user: int, last: Key, now_s: float | None = None) -> str:
     """The cursor that continues behind `last`."""
     expiry = int(time.time() if now_s is None else now_s) + CURSOR_TTL_S
-    return sign(secret, _PURPOSE, _PAYLOAD.pack(last.ts_us, user, expiry, last.id))
+    ts_us, post_id = last
+    return sign(secret, _PURPOSE, _PAYLOAD.pack(ts_us, user, expiry, post_id))
 
 
 def read_cursor(secret: bytes, user: int, text: str, now_s: float | None = None) -> Key:
@@ -43,4 +40,4 @@ def read_cursor(secret: bytes, user: int, text: str, now_s: float | None = None)
         raise Problem("bad-cursor", "cursor: issued to another user")
     if expiry < (time.time() if now_s is None else now_s):
         raise Problem("bad-cursor", "cursor: expired")
-    return Key(ts_us, post_id)
+    return ts_us, post_id

@@ -6,7 +6,7 @@ import msgspec
 
 from reference_server.api.bodies import WirePost
 from reference_server.api.cursors import Key
-from reference_server.api.feed_page import Item, Page
+from reference_server.api.feed_page import Page
 from reference_server.api.post_ids import new_post_id, to_text
 from reference_server.settings import Settings
 
@@ -25,23 +25,28 @@ class PageDefects:
 
     def spoil(self, page: Page) -> None:
         """Change the page in place."""
-        if not self._on or len(page.items) < 2:
+        if not self._on or len(page.keys) < 2:
             return
         self._pages += 1
-        items = page.items
-        middle = len(items) // 2
+        keys, bodies = page.keys, page.bodies
+        middle = len(keys) // 2
         if "duplicate-entry" in self._on and self._pages % _DUPLICATE_EVERY == 0:
-            items.insert(middle, items[middle])
+            keys.insert(middle, keys[middle])
+            bodies.insert(middle, bodies[middle])
         if "phantom-post" in self._on and self._pages % _PHANTOM_EVERY == 0:
-            items.insert(middle, _phantom(items[middle]))
+            key, body = _phantom(keys[middle], bodies[middle])
+            keys.insert(middle, key)
+            bodies.insert(middle, body)
         if "unordered-page" in self._on and self._pages % _UNORDERED_EVERY == 0:
-            items[0], items[1] = items[1], items[0]
+            keys[0], keys[1] = keys[1], keys[0]
+            bodies[0], bodies[1] = bodies[1], bodies[0]
         if "cursor-skip" in self._on and page.more is not None:
-            page.cursor = page.more.key
+            page.cursor = page.more
 
 
-def _phantom(before: Item) -> Item:
-    key = Key(before.key.ts_us + 1, new_post_id(before.key.ts_us))
-    author = msgspec.json.decode(before.body, type=WirePost).author
-    post = WirePost(to_text(key.id), author, key.ts_us, "nobody wrote this", None)
-    return Item(key, msgspec.json.encode(post))
+def _phantom(key: Key, body: bytes) -> tuple[Key, bytes]:
+    """A post that stands right before `key` and claims its author."""
+    ts_us, post_id = key[0] + 1, new_post_id(key[0])
+    author = msgspec.json.decode(body, type=WirePost).author
+    post = WirePost(to_text(post_id), author, ts_us, "nobody wrote this", None)
+    return (ts_us, post_id), msgspec.json.encode(post)

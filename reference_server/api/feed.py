@@ -52,7 +52,7 @@ async def read_feed(request: Request) -> Response:
     page, degraded = await _page(parts, user, asked.limit, after, seen)
     parts.defects.spoil(page)
     next_cursor = b'"%b"' % make_cursor(parts.secret, user, page.cursor).encode() if page.cursor else b"null"
-    body = b'{"items":[%b],"next_cursor":%b}' % (b",".join([item.body for item in page.items]), next_cursor)
+    body = b'{"items":[%b],"next_cursor":%b}' % (b",".join(page.bodies), next_cursor)
     measures.FEED_SECONDS.observe(time.perf_counter() - started)
     return _answer(body, degraded)
 
@@ -90,7 +90,7 @@ async def read_new(request: Request) -> Response:
     excluded = await parts.graph.excluded(user)
     page = await make_page(candidates(slots, (), Filters(user, excluded.authors), None), limit, parts.bodies)
     body = b'{"items":[%b],"complete":%b}' % (
-        b",".join([item.body for item in page.items]),
+        b",".join(page.bodies),
         b"true" if complete else b"false",
     )
     return _answer(body, degraded or excluded.degraded or page.degraded)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,9 @@ from reference_server.queue import RecentPost
 from reference_server.timeline.entry import Status
 
 Slots = npt.NDArray[np.void]
+_VISIBLE = int(Status.VISIBLE)
 _SPARE = 6
 """candidates fetched beyond a page, as some may turn out to be deleted"""
-
-
-class Item(NamedTuple):
-    """One post of a page."""
-
-    key: Key
-    body: bytes
-    """its JSON"""
 
 
 @dataclass(frozen=True)
@@ -43,9 +37,11 @@ class Filters:
 class Page:
     """What a read found."""
 
-    items: list[Item] = field(default_factory=list)
-    more: Item | None = None
-    """the first item of the next page; None at the end"""
+    keys: list[Key] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """their JSON"""
+    more: Key | None = None
+    """key of the first item of the next page; None at the end"""
     cursor: Key | None = None
     """behind which the next page begins; None at the end"""
     degraded: bool = False
@@ -72,53 +68,48 @@ def _first_behind(slots: Slots, after: Key | None) -> int:
     if after is None:
         return 0
     times = slots["ts_us"].astype(np.int64)
-    place = int(np.searchsorted(-times, -after.ts_us))
-    while place < len(times) and times[place] == after.ts_us and slots["id"][place].tobytes() >= after.id:
+    ts_us, post_id = after
+    place = int(np.searchsorted(-times, -ts_us))
+    while place < len(times) and times[place] == ts_us and slots["id"][place].tobytes() >= post_id:
         place += 1
     return place
 
 
 def candidates(slots: Slots, own: Sequence[RecentPost], filters: Filters, after: Key | None) -> Iterator[Key]:
     """Keys that may show, in display order (newest first), behind `after`."""
-    behind = [post for post in own if after is None or Key(post.ts_us, post.id) < after]
-    pending = sorted(pending_posts(slots, behind), reverse=True)
+    behind = [post for post in own if (after is None or post < after) and post.id not in filters.seen]
+    pending: list[Key] = sorted(pending_posts(slots, behind))
+    excluded, seen = filters.excluded - {filters.user}, filters.seen
     start, step = _first_behind(slots, after), 64
     while start < len(slots):
         rows: list[Any] = slots[start : start + step].tolist()
         for _, post_id, ts_us, author, _, status in rows:
-            key = Key(ts_us, post_id)
-            while pending and Key(*pending[0]) > key:
-                yield from _unseen(pending.pop(0), filters)
-            hidden = author in filters.excluded and author != filters.user
-            if status == Status.VISIBLE and not hidden and post_id not in filters.seen:
-                yield key
+            while pending and pending[-1] > (ts_us, post_id):
+                yield pending.pop()
+            if status == _VISIBLE and author not in excluded and post_id not in seen:
+                yield ts_us, post_id
         start, step = start + step, 256
-    for post in pending:
-        yield from _unseen(post, filters)
-
-
-def _unseen(post: RecentPost, filters: Filters) -> Iterator[Key]:
-    if post.id not in filters.seen:
-        yield Key(post.ts_us, post.id)
+    yield from reversed(pending)
 
 
 async def make_page(keys: Iterator[Key], limit: int, bodies: Bodies) -> Page:
     """The first `limit` items of `keys` that still exist, past deleted ones: a page is short only at the end."""
     page = Page()
     while True:
-        chunk = [key for _, key in zip(range(limit + 1 - len(page.items) + _SPARE), keys, strict=False)]
+        chunk = list(islice(keys, limit + 1 - len(page.keys) + _SPARE))
         if not chunk:
             return page
-        hydrated = await bodies.get([key.id for key in chunk])
+        hydrated = await bodies.get([post_id for _, post_id in chunk])
         page.degraded |= hydrated.degraded
         for key in chunk:
-            body = hydrated.visible(key.id)
+            body = hydrated.visible(key[1])
             if body is None:
                 continue
-            if len(page.items) == limit:
-                page.more, page.cursor = Item(key, body), page.items[-1].key
+            if len(page.keys) == limit:
+                page.more, page.cursor = key, page.keys[-1]
                 return page
-            page.items.append(Item(key, body))
+            page.keys.append(key)
+            page.bodies.append(body)
 
 
 def arrived_after(slots: Slots, anchor: bytes, user: int, limit: int) -> tuple[Slots, bool] | None:

@@ -12,6 +12,8 @@ from reference_server.api.problems import Problem
 from reference_server.security import SignatureRejected, token_user
 
 MAX_BODY_BYTES = 64 << 10
+MAX_DRAINED_BYTES = 1 << 20
+"""how much of a body that is too large is read (and dropped), so that its sender gets to read the answer"""
 BODY_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
@@ -40,21 +42,20 @@ async def json_body(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 async def _body(request: Request) -> bytes:
-    too_large = Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
-    announced = request.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise too_large
     parts: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for part in request.stream():
                 size += len(part)
-                if size > MAX_BODY_BYTES:
-                    raise too_large
-                parts.append(part)
+                if size <= MAX_BODY_BYTES:
+                    parts.append(part)
+                elif size > MAX_DRAINED_BYTES:
+                    break
     except TimeoutError:
         raise Problem("bad-request", "body: did not arrive in time") from None
+    if size > MAX_BODY_BYTES:
+        raise Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
     return b"".join(parts)
 
 

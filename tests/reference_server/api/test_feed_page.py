@@ -31,7 +31,7 @@ def timeline(*entries: tuple[int, int, int, int]) -> Slots:
 
 
 def keys(slots: Slots, own: Sequence[RecentPost] = (), filters: Filters | None = None, after: Key | None = None):  # type: ignore[no-untyped-def]
-    return [(key.ts_us, int.from_bytes(key.id, "big")) for key in candidates(slots, own, filters or Filters(ME), after)]
+    return [(ts, int.from_bytes(one, "big")) for ts, one in candidates(slots, own, filters or Filters(ME), after)]
 
 
 class Bodies:
@@ -52,7 +52,7 @@ class Bodies:
 async def page_of(count: int, limit: int, bodies: Bodies) -> tuple[list[int], Page]:
     slots = timeline(*((1000 - n, n, 7, n) for n in range(count)))
     page = await make_page(candidates(slots, (), Filters(ME), None), limit, bodies)  # type: ignore[arg-type]
-    return [int.from_bytes(item.key.id, "big") for item in page.items], page
+    return [int.from_bytes(one, "big") for _, one in page.keys], page
 
 
 def test_own_posts_that_have_not_arrived_are_merged_in_display_order() -> None:
@@ -72,11 +72,11 @@ def test_equal_times_are_ordered_by_id_and_a_cursor_may_stand_among_them() -> No
     slots = timeline((10, 4, 7, 1), (10, 3, 7, 2), (10, 1, 7, 3))
     own = [RecentPost(10, post_id(2))]
     assert keys(slots, own) == [(10, 4), (10, 3), (10, 2), (10, 1)]
-    assert keys(slots, own, after=Key(10, post_id(3))) == [(10, 2), (10, 1)]
-    assert keys(slots, own, after=Key(10, post_id(2))) == [(10, 1)]
-    assert keys(slots, own, after=Key(10, post_id(1))) == []
-    assert keys(slots, own, after=Key(10, post_id(5))) == [(10, 4), (10, 3), (10, 2), (10, 1)]
-    assert keys(slots, own, after=Key(9, post_id(9))) == []
+    assert keys(slots, own, after=(10, post_id(3))) == [(10, 2), (10, 1)]
+    assert keys(slots, own, after=(10, post_id(2))) == [(10, 1)]
+    assert keys(slots, own, after=(10, post_id(1))) == []
+    assert keys(slots, own, after=(10, post_id(5))) == [(10, 4), (10, 3), (10, 2), (10, 1)]
+    assert keys(slots, own, after=(9, post_id(9))) == []
 
 
 def test_a_walk_by_cursors_is_the_whole_in_one_piece_whatever_the_page_size() -> None:
@@ -88,7 +88,7 @@ def test_a_walk_by_cursors_is_the_whole_in_one_piece_whatever_the_page_size() ->
         walked, after = [], None
         while chunk := keys(slots, own, after=after)[:size]:
             walked += chunk
-            after = Key(chunk[-1][0], post_id(chunk[-1][1]))
+            after = (chunk[-1][0], post_id(chunk[-1][1]))
         assert walked == whole
 
 
@@ -104,12 +104,12 @@ async def test_a_page_is_full_although_posts_are_deleted() -> None:
     bodies = Bodies(deleted=set(range(0, 50)), missing={51})
     numbers, page = await page_of(100, 10, bodies)
     assert numbers == [50, *range(52, 61)]
-    assert page.cursor == Key(1000 - 60, post_id(60))
+    assert page.cursor == (1000 - 60, post_id(60))
 
 
 async def test_the_last_page_has_no_cursor() -> None:
     assert (await page_of(10, 10, Bodies()))[1].cursor is None
-    assert (await page_of(11, 10, Bodies()))[1].cursor == Key(991, post_id(9))
+    assert (await page_of(11, 10, Bodies()))[1].cursor == (991, post_id(9))
     assert (await page_of(20, 10, Bodies(deleted=set(range(10, 20)))))[1].cursor is None
     assert (await page_of(0, 10, Bodies()))[0] == []
 
@@ -156,7 +156,7 @@ async def test_page_defects_show_on_the_twentieth_page(defect: str, expected: li
     for _ in range(20):
         _, page = await page_of(4, 4, Bodies())
         defects.spoil(page)
-    assert [int.from_bytes(item.key.id, "big") for item in page.items] == expected
+    assert [int.from_bytes(one, "big") for _, one in page.keys] == expected
 
 
 async def test_the_phantom_is_in_order_and_the_skipping_cursor_skips_one() -> None:
@@ -166,7 +166,7 @@ async def test_the_phantom_is_in_order_and_the_skipping_cursor_skips_one() -> No
         slots = timeline(*((1_700_000_000_000_000 - 1000 * n, n, 7, n) for n in range(9)))
         page = await make_page(candidates(slots, (), Filters(ME), None), 4, Bodies())  # type: ignore[arg-type]
         defects.spoil(page)
-    assert len(page.items) == 5
-    assert [item.key for item in page.items] == sorted((item.key for item in page.items), reverse=True)
-    assert b"nobody wrote this" in page.items[2].body
-    assert page.cursor == Key(1_700_000_000_000_000 - 4000, post_id(4))
+    assert len(page.keys) == 5
+    assert page.keys == sorted(page.keys, reverse=True)
+    assert b"nobody wrote this" in page.bodies[2]
+    assert page.cursor == (1_700_000_000_000_000 - 4000, post_id(4))

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from reference_server.api.cursors import CURSOR_TTL_S, Key, make_cursor, read_cursor
+from reference_server.api.cursors import CURSOR_TTL_S, make_cursor, read_cursor
 from reference_server.api.problems import Problem
 from reference_server.security import make_token, sign
 
 SECRET = b"s" * 32
-KEY = Key(1_700_000_000_000_001, bytes(range(16)))
+KEY = (1_700_000_000_000_001, bytes(range(16)))
 
 
 def test_a_cursor_comes_back_as_it_was() -> None:

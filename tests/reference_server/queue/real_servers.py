@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def free_port() -> int:
