@@ -19,7 +19,7 @@ from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, ti
 from harness.report.run_data import Curve, PhaseWindow, Rows, RunData
 from harness.report.scales import milliseconds
 from harness.report.svg import safe_colour
-from harness.report.wording import bound_text, counted, failing_first, headline, number, value_text
+from harness.report.wording import bound_text, counted, failing_first, headline, number, sentences, value_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
@@ -32,6 +32,7 @@ KIND_TITLES = {
 METRIC_TITLES = {
     "post_to_event": ("Post to event", "From the due time of a post to its event on a follower's stream.", "events"),
     "feed_read": ("Feed reads", "From the due time of a read to its last byte.", "reads"),
+    "signup": ("Sign-ups", "From the due time of a sign-up to its answer.", "sign-ups"),
     "post_accept": ("Posting", "From the due time of a post to its acknowledgement.", "posts"),
 }
 PHASE_COLOURS = {"baseline": "c0", "fault": "c1", "recovered": "c2"}
@@ -109,7 +110,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, ms=milliseconds, colour=safe_colour, value=value_text, bound=bound_text, split_name=split_name
+        number=number,
+        ms=milliseconds,
+        sentences=sentences,
+        colour=safe_colour,
+        value=value_text,
+        bound=bound_text,
+        split_name=split_name,
     )
     return environment
 

@@ -6,7 +6,7 @@ import re
 
 from harness.core.verdict import Check, Outcome
 from harness.report.run_data import RunData
-from harness.report.wording import bound_text, counted, failing_first, headline, value_text
+from harness.report.wording import bound_text, counted, failing_first, headline, sentences, value_text
 
 EVIDENCE_LINES = 3
 MARK = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "⚠️"}
@@ -30,11 +30,11 @@ def render(data: RunData) -> str:
     if troubles:
         lines += ["", "| | check | phase | value | bound |", "|---|---|---|--:|--:|", *map(_row, troubles)]
     for check in troubles:
-        sentences = [s for s in (check.reason, *check.evidence) if s]
-        if sentences:
+        said = sentences(check)
+        if said:
             lines += ["", f"**{_plain(check.name)}**" + (f" in {_plain(check.phase)}" if check.phase else ""), ""]
-            lines += [f"- {_plain(sentence)}" for sentence in sentences[:EVIDENCE_LINES]]
-            left = len(sentences) - EVIDENCE_LINES
+            lines += [f"- {_plain(sentence)}" for sentence in said[:EVIDENCE_LINES]]
+            left = len(said) - EVIDENCE_LINES
             lines += [f"- … {left} more in the report"] if left > 0 else []
     for fault in data.faults:
         if not fault.undo_ok:

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.verdict import Check, Outcome, Verdict
-from harness.report.wording import bound_text, failing_first, headline, range_text
+from harness.report.wording import bound_text, failing_first, headline, range_text, sentences
 
 PLAIN_EVERY_S = 10.0
 EVIDENCE_LINES = 3
@@ -177,11 +177,11 @@ def _check_cells(same: Sequence[Check]) -> list[Text]:
 def _print_evidence(check: Check, console: Console) -> None:
     where = f" in {check.phase}" if check.phase else ""
     console.print(Text.assemble((f"{MARK[check.verdict]} {check.name}{where}", STYLE[check.verdict])), soft_wrap=True)
-    sentences = ([check.reason] if check.reason else []) + list(check.evidence)
-    for sentence in sentences[: EVIDENCE_LINES + 1]:
+    said = sentences(check)
+    for sentence in said[: EVIDENCE_LINES + 1]:
         console.print(Padding(Text(sentence), (0, 0, 0, 4)))
-    if len(sentences) > EVIDENCE_LINES + 1:
-        console.print(Padding(Text(f"… {len(sentences) - EVIDENCE_LINES - 1} more in the report", style="dim"), (0, 4)))
+    if len(said) > EVIDENCE_LINES + 1:
+        console.print(Padding(Text(f"… {len(said) - EVIDENCE_LINES - 1} more in the report", style="dim"), (0, 4)))
     console.print()
 
 

@@ -26,15 +26,20 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     size = abs(value)
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 4
+    if size < 1:
+        return f"{value:.3g}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
     return f"{value:,.{digits}f}"
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """A quantity; a bare ratio is left as it is. Empty for None."""
+    """A quantity; a share is shown in per cent. Empty for None."""
     if value is None:
         return ""
-    return f"{number(value)} {unit}" if unit and unit not in ("1", "count") else number(value)
+    if unit == "share":
+        return f"{number(value * 100)} %"
+    gap = "" if unit.startswith("/") else " "
+    return f"{number(value)}{gap}{unit}" if unit else number(value)
 
 
 def value_text(check: Check) -> str:
@@ -50,12 +55,18 @@ def range_text(checks: Sequence[Check]) -> str:
     least, most = measured[0], measured[-1]
     if least.value is None or least.value == most.value:
         return value_text(most)
-    return f"{number(least.value)} – {value_text(most)}"
+    return f"{value_text(least).partition(' ')[0]} – {value_text(most)}"
 
 
 def bound_text(check: Check) -> str:
     """What it is held against."""
     return with_unit(check.bound, check.unit)
+
+
+def sentences(check: Check) -> list[str]:
+    """Reason and evidence; the reason only if it says more than the evidence joined."""
+    said = "; ".join(check.evidence).startswith(check.reason) if check.evidence else not check.reason
+    return list(check.evidence) if said else [check.reason, *check.evidence]
 
 
 def headline(verdict: Verdict) -> str:

@@ -72,7 +72,7 @@ def sample_verdict(outcome: str, evil: str) -> Verdict:
         checks.append(check(CheckKind.INVARIANT, name, "", 0, 0, "violations", n))
     checks.append(check(CheckKind.RECOVERY, "recovery", "cache-down", 2.0, 10, "s", 28))
     checks.append(check(CheckKind.WITNESS, "witness kill us-east.memcached", "cache-down", None, None, "", 1))
-    checks.append(check(CheckKind.GENERATOR, "late arrivals", "", 0.0021, 0.01, "", 12_640))
+    checks.append(check(CheckKind.GENERATOR, "late arrivals", "", 0.0021, 0.01, "share", 12_640))
     skipped = check(CheckKind.INVARIANT, "cursor integrity", "", None, None, "", 0)
     skipped.skipped, skipped.reason = True, f"skipped: target lacks signed cursors{evil}"
     checks.append(skipped)

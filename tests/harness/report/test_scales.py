@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.verdict import Check, CheckKind, Outcome
 from harness.report.scales import (
     Linear,
     Log,
@@ -14,7 +15,7 @@ from harness.report.scales import (
     percentile_ticks,
     time_ticks,
 )
-from harness.report.wording import number
+from harness.report.wording import number, sentences, with_unit
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,22 @@ def test_milliseconds(value: float, text: str) -> None:
 )
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(0.0042, "share", "0.42 %"), (12, "ms", "12 ms"), (98.5, "/s", "98.5/s"), (3, "", "3"), (None, "ms", "")],
+)
+def test_units(value: float | None, unit: str, text: str) -> None:
+    assert with_unit(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "evidence", "said"),
+    [("", [], []), ("why", [], ["why"]), ("why", ["a"], ["why", "a"]), ("a; b", ["a", "b", "c"], ["a", "b", "c"])],
+)
+def test_a_reason_that_repeats_the_evidence_is_not_said_twice(
+    reason: str, evidence: list[str], said: list[str]
+) -> None:
+    check = Check(name="n", kind=CheckKind.SLO, verdict=Outcome.FAIL, reason=reason, evidence=evidence)
+    assert sentences(check) == said
