@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import duckdb
 
 from harness.core.verdict import Check, Outcome, Verdict, worst
 from harness.judge import coverage, graph, metrics, streams
@@ -44,8 +44,7 @@ def judge(run: RunDirectory) -> Verdict:
     case = read_case(run)
     expected = parse_expectations(case.scenario.expect)
     ops = to_parquet(run)
-    with open_tables(case, ops) as con:
-        trial = prepare(case, con)
+    with open_trial(case, ops) as trial:
         checks = judge_trial(trial, expected)
         write_series(trial)
         counts = count(trial)
@@ -59,20 +58,15 @@ def judge(run: RunDirectory) -> Verdict:
     )
 
 
-def judge_history(case: Case, ops: Path, names: tuple[str, ...]) -> list[Check]:
-    """Only the named invariants of a case whose history is `ops` (Parquet)."""
+@contextmanager
+def open_trial(case: Case, ops: Path) -> Iterator[Trial]:
+    """The trial of a case whose history is `ops` (Parquet), all tables built; they are gone afterwards."""
     with open_tables(case, ops) as con:
-        trial = prepare(case, con)
-        return [run_checker(name, CHECKERS[name], trial) for name in names]
-
-
-def prepare(case: Case, con: duckdb.DuckDBPyConnection) -> Trial:
-    """Add the derived tables to an open history."""
-    graph.build(con, case)
-    coverage.build(con, case)
-    streams.build(con)
-    metrics.build(con)
-    return Trial(case=case, con=con)
+        graph.build(con, case)
+        coverage.build(con, case)
+        streams.build(con)
+        metrics.build(con)
+        yield Trial(case=case, con=con)
 
 
 def judge_trial(trial: Trial, expected: Expectations) -> list[Check]:

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from made_history import AWAY, HOME
+
+from harness.core.op import OpKind, OpOutcome
+from harness.core.verdict import Outcome
+
+FOLLOWS = {1: [7], 2: [7]}
+
+
+def legal(made, **options):
+    """p1 and p2 by user 7, found in the final reads of users 1 and 2 in both regions."""
+    h = made(FOLLOWS, **options)
+    h.post(7, "p1", at=1.0)
+    h.post(7, "p2", at=2.0)
+    for user in (1, 2):
+        for region in (HOME, AWAY):
+            h.read(user, ["p2", "p1"], at=50.0, final=True, region=region)
+    return h
+
+
+def test_a_found_post_passes(made):
+    check = legal(made).check("durability")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 8
+    assert "2 of 2 acknowledged posts" in check.reason
+
+
+def test_a_post_that_one_final_read_lacks_is_lost(made):
+    h = legal(made)
+    h.read(1, ["p2"], at=51.0, final=True)
+    check = h.check("durability")
+    assert check.verdict is Outcome.FAIL
+    assert check.value == 1
+    assert check.evidence == [
+        "post p1 acknowledged at 1.010 s to user 7 in us-east; "
+        "absent from the final read of follower 1 in us-east at 51.000 s"
+    ]
+
+
+def test_the_author_is_a_follower(made):
+    h = legal(made)
+    h.read(7, ["p2"], at=51.0, final=True)
+    assert "its author" in h.check("durability").evidence[0]
+
+
+def test_a_page_that_ends_above_the_post_does_not_cover_it(made):
+    h = legal(made)
+    h.read(1, ["p2"], at=51.0, final=True, more=True)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_a_second_page_that_skips_the_post_lacks_it(made):
+    h = legal(made)
+    h.old(7, "older", ts=-100)
+    h.read(1, ["p2"], at=51.0, final=True, more=True)
+    h.read(1, ["older"], at=51.1, final=True, page=1)
+    assert h.check("durability").verdict is Outcome.FAIL
+
+
+def test_timed_out_and_failed_posts_need_not_be_there(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0, outcome=OpOutcome.INFO)
+    h.post(7, "p4", at=3.5, outcome=OpOutcome.FAIL)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_deleted_posts_need_not_be_there(made):
+    h = legal(made)
+    h.post(7, "gone", at=3.0)
+    h.op(OpKind.DELETE, 7, at=4.0, post="gone", outcome=OpOutcome.INFO)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_an_edge_that_changed_is_not_judged(made):
+    h = legal(made)
+    h.op(OpKind.UNFOLLOW, 1, at=40.0, author=7)
+    h.read(1, [], at=51.0, final=True)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_a_block_by_the_author_counts_as_a_change(made):
+    h = legal(made)
+    h.op(OpKind.BLOCK, 7, at=40.0, author=1)
+    h.read(1, [], at=51.0, final=True)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_a_follow_counts_for_posts_5_s_after_it(made):
+    h = made({1: [], 7: []})
+    h.op(OpKind.FOLLOW, 1, at=1.0, author=7)
+    h.post(7, "early", at=3.0)
+    h.post(7, "later", at=7.0)
+    h.read(1, ["later"], at=50.0, final=True)
+    h.read(1, ["later"], at=50.0, final=True, region=AWAY)
+    assert h.check("durability").verdict is Outcome.PASS
+    h.read(1, [], at=52.0, final=True)
+    assert h.check("durability").value == 1
+
+
+def test_an_inherited_edge_counts_once_both_have_joined(made):
+    h = made({1: [7]}, joined="none")
+    for user, at in ((1, 1.0), (7, 10.0)):
+        h.op(OpKind.SIGNUP, user, at=at)
+        h.op(OpKind.IMPORT, user, at=at + 0.5)
+    h.post(7, "early", at=12.0)
+    h.post(7, "later", at=17.0)
+    h.read(1, ["later"], at=50.0, final=True)
+    h.read(1, ["later"], at=50.0, final=True, region=AWAY)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_degraded_final_reads_prove_nothing(made):
+    h = legal(made)
+    h.read(1, [], at=51.0, final=True, degraded="stale")
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_another_region_is_judged_after_heal_and_convergence_only(made):
+    h = legal(made)
+    h.fault(20.0, 40.0)
+    h.read(1, ["p2"], at=54.9, final=True, region=AWAY)
+    assert h.check("durability").verdict is Outcome.INCONCLUSIVE  # T = 15 s: nothing was judged in ap-tokyo
+    h.read(1, ["p2", "p1"], at=55.1, final=True, region=AWAY)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_no_final_read_is_inconclusive(made):
+    h = made(FOLLOWS)
+    h.post(7, "p1", at=1.0)
+    h.read(1, [], at=40.0)
+    check = h.check("durability")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "nothing was observed" in check.reason
+
+
+def test_a_region_without_final_reads_is_inconclusive(made):
+    h = made(FOLLOWS)
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=50.0, final=True)
+    check = h.check("durability")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "ap-tokyo" in check.reason
+
+
+def test_posts_pushed_out_by_800_newer_ones_are_not_judged(made):
+    h = made({1: [7]}, regions=(HOME,))
+    for k in range(810):
+        h.post(7, f"p{k:04}", at=k / 20)
+    shown = [f"p{k:04}" for k in range(809, 9, -1)]
+    for page in range(16):
+        h.read(1, shown[page * 50 : page * 50 + 50], at=58.0 + page / 100, page=page, more=page < 15, final=True)
+    check = h.check("durability")
+    assert check.verdict is Outcome.PASS
+    assert check.observations < 800

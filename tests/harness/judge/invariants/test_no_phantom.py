@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from harness.core.op import OpKind, OpOutcome, text_hash
+from harness.core.verdict import Outcome
+
+FOLLOWS = {1: [7], 2: [7], 3: [7], 4: [8]}
+
+
+def legal(made, **options):
+    h = made(FOLLOWS, **options)
+    h.old(7, "ancient", ts=-3600)
+    h.post(7, "p1", at=1.0)
+    for user in (1, 2, 3):
+        h.read(user, ["p1", "ancient"], at=5.0)
+    return h
+
+
+def test_written_and_old_posts_are_no_phantoms(made):
+    check = legal(made).check("no_phantom")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 2
+    assert "1 of the posts are older than the run" in check.reason
+
+
+def test_a_post_nobody_wrote_is_a_phantom(made):
+    h = legal(made)
+    h.old(7, "made-up", ts=3.0)
+    h.read(1, ["made-up", "p1", "ancient"], at=6.0)
+    check = h.check("no_phantom")
+    assert check.verdict is Outcome.FAIL
+    assert check.evidence == ["post made-up that nobody wrote in the read (feed) of user 1 in us-east at 6.010 s"]
+
+
+def test_a_phantom_in_feed_new_counts(made):
+    h = legal(made)
+    h.old(7, "made-up", ts=3.0)
+    h.read(1, ["made-up"], at=6.0, kind=OpKind.FEED_NEW)
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+
+
+def test_a_timed_out_post_may_be_seen(made):
+    h = legal(made)
+    h.post(7, "unsure", at=3.0, outcome=OpOutcome.INFO)
+    h.read(1, ["unsure", "p1", "ancient"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_refused_post_may_not_be_seen(made):
+    h = legal(made)
+    h.post(7, "refused", at=3.0, outcome=OpOutcome.FAIL)
+    h.read(1, ["refused", "p1", "ancient"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+
+
+def test_other_text_than_was_written_is_a_phantom(made):
+    h = legal(made)
+    h.read(1, ["p1"], at=6.0, more=True, item_hashes=[text_hash("something else")])
+    assert "text is not what was written" in h.check("no_phantom").evidence[0]
+
+
+def test_other_author_than_wrote_it_is_a_phantom(made):
+    h = legal(made)
+    h.read(1, ["p1"], at=6.0, more=True, item_authors=[8])
+    assert "author differs" in h.check("no_phantom").evidence[0]
+
+
+def test_an_old_post_whose_text_changes_is_a_phantom(made):
+    h = legal(made)
+    h.read(1, ["p1", "ancient"], at=6.0, item_hashes=[text_hash("p1"), text_hash("something else")])
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+
+
+def test_an_old_post_of_an_author_never_followed_is_a_phantom(made):
+    h = legal(made)
+    h.old(8, "foreign", ts=-3000)
+    h.read(1, ["p1", "foreign", "ancient"], at=6.0)
+    assert "whose author user 1 never followed" in h.check("no_phantom").evidence[0]
+
+
+def test_an_old_post_that_one_read_shows_and_three_others_lack_is_a_phantom(made):
+    h = legal(made)
+    h.old(7, "lone", ts=-3000)
+    h.read(1, ["p1", "lone", "ancient"], at=6.0)
+    check = h.check("no_phantom")
+    assert check.verdict is Outcome.FAIL
+    assert "that one read shows and 3 others" in check.evidence[0]
+
+
+def test_two_contradicting_reads_are_not_enough(made):
+    h = made(FOLLOWS)
+    h.post(7, "p1", at=1.0)
+    h.old(7, "lone", ts=-3000)
+    h.read(1, ["p1"], at=5.0)
+    h.read(2, ["p1"], at=5.0)
+    h.read(1, ["p1", "lone"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_reads_that_end_above_an_old_post_do_not_contradict_it(made):
+    h = made(FOLLOWS)
+    h.post(7, "p1", at=1.0)
+    h.old(7, "deep", ts=-3000)
+    for user in (1, 2, 3):
+        h.read(user, ["p1"], at=5.0, more=True)
+    h.read(1, ["p1", "deep"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_deleted_old_post_may_be_missing_elsewhere(made):
+    h = legal(made)
+    h.old(7, "lone", ts=-3000)
+    h.read(1, ["p1", "lone", "ancient"], at=1.5)
+    h.op(OpKind.DELETE, 7, at=2.0, post="lone")
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_no_items_is_inconclusive(made):
+    h = made(FOLLOWS)
+    h.read(1, [], at=5.0)
+    assert h.check("no_phantom").verdict is Outcome.INCONCLUSIVE
