@@ -65,12 +65,13 @@ class Imports:
     async def _import(self, user: int) -> None:
         async with self._slots:
             try:
-                start = int((await self._call("user", user))["done"])
-                total = start + 1
-                while start < total:
-                    _, total = await self._call("import_batch", user, start, FOLLOWS_A_BATCH)
-                    _FOLLOWS.inc(max(0, min(FOLLOWS_A_BATCH, total - start)))
-                    start += FOLLOWS_A_BATCH
+                done, total = int((await self._call("user", user))["done"]), -1
+                while done != total:
+                    before = done
+                    done, total = await self._call("import_batch", user, done, FOLLOWS_A_BATCH)
+                    _FOLLOWS.inc(done - before)
+                    if done <= before and done != total:
+                        raise RpcError("no-progress", f"stands at {done} of {total}")
             except RpcError as error:
                 _log.error("import of user %d refused: %s", user, error)
                 _IMPORTS.labels("refused").inc()
