@@ -109,10 +109,12 @@ class TimelineReader:
         degraded = ""
         value, lease, has_session = await self._look(user, first_page)
         if first_page and not has_session and not self._has_local_session(user):
-            if await self._open_session(user):
-                value, lease, _ = await self._look(user, False)
-            else:
+            added = await self._open_session(user)
+            if added is None:
                 degraded = "stale"
+            elif added:
+                value, new_lease, _ = await self._look(user, False)
+                lease = new_lease or lease  # the second look of one reader must not lose what the first one leased
         if value is None and lease is None and self._cache.connected:
             await asyncio.sleep(LOSER_WAIT_S)  # somebody else holds the lease: it is about to be published
             value, lease, _ = await self._look(user, False)
@@ -141,8 +143,8 @@ class TimelineReader:
     async def _look(self, user: int, with_session: bool) -> tuple[bytes | None, _Lease | None, bool]:
         """(value, lease, session mark there).
 
-        A value that is no timeline, with a lease: the caller may publish. Neither: another reader holds the lease, or
-        the cache cannot be used.
+        No timeline but a lease: the caller may publish. Neither: another reader holds the lease, or the cache cannot be
+        used.
         """
         lane = lane_of(user, self._lanes)
         session = b"mg hot:%d\r\n" % user if with_session else b""
@@ -153,8 +155,10 @@ class TimelineReader:
             marked = with_session and replies[1].code == b"HD"
             current = _number(replies[0].value)
             if current is None:
+                # Flushed or evicted: what is cached may be outdated, but a lease is good if the owner agrees.
+                lease = None if gen is None else self._taken(gen, replies[-1])[1]
                 self._gens.pop(lane, None)
-                return None, None, marked
+                return None, lease, marked
             self._gens[lane] = current
             if current != gen:
                 replies = await self._cache.submit(_lookup(current, user))
@@ -176,18 +180,19 @@ class TimelineReader:
         """Whether this process opened a session lately: what counts while memcached is away."""
         return not self._cache.connected and self._sessions.get(user, 0.0) > time.monotonic()
 
-    async def _open_session(self, user: int) -> bool:
+    async def _open_session(self, user: int) -> int | None:
+        """How many owed entries that brought; None: the owner, or the graph behind it, does not answer."""
         owner = self._owners[lane_of(user, self._lanes)]
         try:
             (added,) = await owner.call("materialise", user, HOT_MARK_S, timeout_s=SESSION_TIMEOUT_S)
         except _OWNER_FAILED:
-            return False
+            return None
         MATERIALISED.inc(added)
         if len(self._sessions) > 200_000:
             self._sessions.clear()
         self._sessions[user] = time.monotonic() + HOT_TTL_S
         self._cache.set(f"hot:{user}", b"1", HOT_TTL_S)
-        return True
+        return int(added)
 
     # --- owner and durable store
 

@@ -184,7 +184,7 @@ class OpenLane:
         self.merge = ColdMerge(self.owner, graph.followees, 800)
         self.service = LaneService(self.owner, self.merge)
         self.server: asyncio.Server | None = None
-        self._entries = self.owner.wal.last_record()
+        self.posts.count = self.owner.wal.last_record()
 
     async def join(self) -> OpenLane:
         await join_cache(self.owner, self.port)
@@ -195,8 +195,6 @@ class OpenLane:
 
     def post(self, author: int, hot: Iterable[int], cold: Iterable[int] = ()) -> bytes:
         """Write one post with one page; returns its id."""
-        self._entries += 1
-        self.posts.count = max(self.posts.count, self._entries)
         post_id, entry = self.posts.entry(author)
         source = b"posts:%d-0" % self.posts.count
         page = PostPage(source, post_id, author, entry, numbers(hot), numbers(cold), 0, True)
@@ -213,9 +211,16 @@ class OpenLane:
 
     async def close(self) -> None:
         if self.server is not None:
-            self.server.close()
+            await end_server(self.server)
         await self.merge.close()
         await self.owner.close()
+
+
+async def end_server(server: asyncio.Server) -> None:
+    """Close a server, and let its side of connections see that their clients are gone."""
+    server.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def numbers(users: Iterable[int]) -> Users:

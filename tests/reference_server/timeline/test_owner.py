@@ -1,0 +1,231 @@
+"""A lane's log, index and cache: what is written survives, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from lane_servers import GraphStub, OpenLane, Server, display_ids, numbers, until
+
+from reference_server.rpc import RpcError
+from reference_server.timeline.cache_writer import NO_GEN, State
+from reference_server.timeline.cached import make_value
+from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, make_seq
+from reference_server.timeline.index import LONGEST
+from reference_server.timeline.owner import PostPage, Removal
+from reference_server.timeline.wal import Progress
+
+Open = Callable[..., OpenLane]
+
+
+def cache_key(lane: OpenLane, user: int) -> bytes:
+    assert lane.owner.cache is not None
+    return b"tl:%d:%d" % (lane.owner.cache.gen, user)
+
+
+def publish(lane: OpenLane, memcached: Server, user: int) -> None:
+    """What a reader does after a miss."""
+    _, _, floor, upto, slots = lane.owner.rebuild(user)
+    value = make_value(floor, upto, slots)
+    assert memcached.send(b"ms %b %d\r\n%b\r\n" % (cache_key(lane, user), len(value), value)) == b"HD\r\n"
+
+
+def cached(lane: OpenLane, memcached: Server, user: int) -> bytes:
+    """All slots in the user's cached timeline."""
+    answer = memcached.send(b"mg %b v\r\n" % cache_key(lane, user))
+    if answer == b"EN\r\n":
+        return b""
+    return answer.partition(b"\r\n")[2][20:-2]
+
+
+async def test_a_post_reaches_hot_followers_and_is_applied_once_the_cache_has_it(
+    open_lane: Open, memcached: Server
+) -> None:
+    lane = await open_lane().join()
+    publish(lane, memcached, 3)
+    post = lane.post(1, hot=[1, 3, 5], cold=[7])
+    assert lane.notices == []
+    await lane.applied()
+    assert display_ids(cached(lane, memcached, 3)) == [post]
+    assert [(notice.post_id, notice.users.tolist()) for notice in lane.notices] == [(post, [1, 3, 5])]
+    assert [lane.ids(user) for user in (1, 3, 5, 7)] == [[post], [post], [post], []]
+
+
+async def test_no_key_is_made_by_an_append(open_lane: Open, memcached: Server) -> None:
+    lane = await open_lane().join()
+    lane.post(1, hot=[1, 2])
+    await lane.applied()
+    assert lane.owner.cache is not None
+    assert cached(lane, memcached, 2) == b""
+    assert not lane.owner.cache.may_be_cached[[1, 2]].any()
+
+
+async def test_everything_is_there_again_after_the_owner_ends(open_lane: Open, memcached: Server) -> None:
+    lane = await open_lane().join()
+    posts = [lane.post(author, hot=[author, 9]) for author in (1, 2, 3)]
+    lane.owner.write([Removal(posts[1], Status.DELETED)], "posts", "77-0", None)
+    before, session = lane.owner.rebuild(9), lane.owner.activity.session
+    await lane.close()
+    again = await open_lane().join()
+    assert again.ids(9) == posts
+    assert again.owner.rebuild(9)[1:] == before[1:]
+    assert again.owner.wal.position("posts") == ("77-0", None)
+    assert again.owner.activity.session != session
+    statuses = np.frombuffer(again.owner.index.slots_of(9), SLOT_DTYPE)["status"].tolist()
+    assert statuses == [Status.VISIBLE, Status.DELETED, Status.VISIBLE]
+
+
+async def test_a_post_queued_twice_is_written_once(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    post_id, entry = lane.posts.entry(4)
+    nobody = numbers([])
+    for source in (b"posts:5-0", b"posts:6-0"):
+        page = PostPage(source, post_id, 4, entry, numbers([4, 5]), nobody, 0, True)
+        lane.owner.write([page], "posts", source[6:].decode(), None)
+    assert lane.ids(5) == [post_id]
+
+
+async def test_a_follower_on_two_pages_of_one_post_gets_it_once_also_across_a_crash(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    post_id, entry = lane.posts.entry(4)
+
+    def page(owner_lane: OpenLane, number: int, users: list[int], last: bool) -> None:
+        item = PostPage(b"celeb:5-0", post_id, 4, entry, numbers(users), numbers([]), number, last)
+        progress = None if last else Progress("5-0", number + 1, post_id)
+        owner_lane.owner.write([item], "celeb", "5-0" if last else "0-0", progress)
+
+    page(lane, 0, [1, 2, 3], last=False)
+    page(lane, 1, [3, 6], last=False)
+    await lane.close()
+    again = await open_lane().join()
+    assert again.owner.wal.position("celeb") == ("0-0", Progress("5-0", 2, post_id))
+    page(again, 2, [6, 8], last=True)
+    assert [again.ids(user) for user in (1, 3, 6, 8)] == [[post_id]] * 4
+    assert again.owner.reached == {}
+
+
+async def test_appends_that_were_not_applied_are_repeated_at_takeover(open_lane: Open, memcached: Server) -> None:
+    lane = await open_lane().join()
+    publish(lane, memcached, 2)
+    memcached.pause()
+    posts = [lane.post(1, hot=[2]) for _ in range(150)]
+    assert lane.owner.cache is not None
+    gen = lane.owner.cache.gen
+    await lane.close()
+    memcached.resume()
+    again = await open_lane().join()
+    assert again.owner.cache is not None
+    assert again.owner.cache.gen == gen
+    assert display_ids(cached(again, memcached, 2)) == posts[::-1]
+
+
+async def test_a_restarted_memcached_raises_the_generation_and_nobody_waits_long(
+    open_lane: Open, memcached: Server
+) -> None:
+    lane = await open_lane().join()
+    cache = lane.owner.cache
+    assert cache is not None
+    gen = cache.gen
+    memcached.kill()
+    posts = [lane.post(1, hot=[2]) for _ in range(3)]
+    await lane.applied()
+    await until(lambda: cache.state is State.DOWN, "the loss is known")
+    assert lane.owner.rebuild(2)[0] == NO_GEN
+    posts.append(lane.post(1, hot=[2]))
+    assert len(lane.notices) == 4
+    memcached.start()
+    await until(lambda: cache.state is State.UP, "memcached is back")
+    assert lane.owner.rebuild(2)[0] == cache.gen > gen
+    assert memcached.send(b"mg gen:0 v\r\n") == b"VA %d\r\n%d\r\n" % (len(str(cache.gen)), cache.gen)
+    await lane.close()
+    assert (await open_lane().join()).ids(2) == posts
+
+
+async def test_a_broken_connection_leaves_no_stale_timeline_readable(open_lane: Open, memcached: Server) -> None:
+    lane = await open_lane().join()
+    cache = lane.owner.cache
+    assert cache is not None
+    publish(lane, memcached, 2)
+    old = cache_key(lane, 2)
+    cache._client.reset()
+    lane.post(1, hot=[2])
+    assert lane.notices == []
+    await lane.applied()
+    assert cache.state is State.UP
+    assert memcached.send(b"mg gen:0 v\r\n").split(b"\r\n")[1] == b"%d" % cache.gen
+    assert cache_key(lane, 2) != old
+
+
+async def test_an_evicted_generation_key_is_written_again_when_somebody_misses(
+    open_lane: Open, memcached: Server
+) -> None:
+    lane = await open_lane().join()
+    assert lane.owner.cache is not None
+    lane.owner.cache._gen_sent_s = 0.0
+    memcached.send(b"md gen:0\r\n")
+    await lane.service.rebuild(2)
+    await until(lambda: memcached.send(b"mg gen:0\r\n") == b"HD\r\n", "the key is there")
+
+
+async def test_long_lists_are_cut_and_their_floor_rises(open_lane: Open, memcached: Server) -> None:
+    lane = await open_lane().join()
+    posts = [lane.post(1, hot=[2]) for _ in range(2500)]
+    kept = lane.ids(2)
+    assert 800 <= len(kept) <= LONGEST + 300
+    assert kept == posts[-len(kept) :]
+    await lane.applied()
+    floor = lane.owner.rebuild(2)[2]
+    assert 0 < floor & 0xFFFFFFFF <= int.from_bytes(lane.owner.index.slots_of(2)[:8], "big") & 0xFFFFFFFF
+    await lane.close()
+    again = await open_lane().join()
+    assert 800 <= len(again.ids(2)) <= LONGEST
+    assert again.ids(2) == posts[-len(again.ids(2)) :]
+
+
+async def test_a_delete_that_overtakes_its_post_still_counts(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    post_id, entry = lane.posts.entry(4)
+    lane.owner.write([Removal(post_id, Status.DELETED)], "posts", "5-0", None)
+    page = PostPage(b"celeb:6-0", post_id, 4, entry, numbers([4]), numbers([]), 0, True)
+    lane.owner.write([page], "celeb", "6-0", None)
+    assert lane.owner.index.slots_of(4)[-1] == Status.DELETED
+
+
+async def test_a_lost_log_begins_a_higher_epoch(open_lane: Open, graph: GraphStub, tmp_path: object) -> None:
+    lane = await open_lane().join()
+    epoch = lane.owner.index.epoch
+    await lane.close()
+    import shutil
+    from pathlib import Path
+
+    assert isinstance(tmp_path, Path)
+    shutil.rmtree(tmp_path / "lane")
+    again = await open_lane().join()
+    assert again.owner.index.epoch > epoch
+    assert again.owner.cache is not None
+    assert again.owner.cache.gen >> 20 == again.owner.index.epoch
+
+
+async def test_the_planted_defect_forgets(open_lane: Open) -> None:
+    lane = await open_lane(forgets=True).join()
+    lane.post(1, hot=[2])
+    with pytest.raises(RpcError, match="lost"):
+        await lane.service.rebuild(2)
+
+
+async def test_users_of_other_lanes_are_refused(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    for user in (50, -1):
+        with pytest.raises(RpcError, match="not-found"):
+            await lane.service.rebuild(user)
+
+
+async def test_slots_have_the_numbers_of_their_records(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    lane.post(1, hot=[2])
+    lane.post(1, hot=[2, 3])
+    _, epoch, floor, upto, slots = lane.owner.rebuild(2)
+    seqs = [int.from_bytes(slots[n : n + 8], "big") for n in range(0, len(slots), SLOT_BYTES)]
+    assert seqs == [make_seq(epoch, 1), make_seq(epoch, 2)]
+    assert (floor, upto) == (make_seq(epoch, 0), make_seq(epoch, 2))

@@ -1,0 +1,302 @@
+"""Reads through cache, owner and durable store: complete whatever fails, and marked when they may be stale."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lane_servers import GraphStub, OpenLane, Posts, Server, ids_of, make_settings, until
+
+from reference_server.timeline.cache_writer import State
+from reference_server.timeline.cached import Slots, for_display, make_value, read_value
+from reference_server.timeline.entry import SLOT_DTYPE
+from reference_server.timeline.reader import TimelineReader
+
+USER = 7
+ReaderMaker = Callable[..., TimelineReader]
+
+
+@pytest.fixture
+async def lane(
+    tmp_path: Path, memcached: Server, graph: GraphStub, sockets: str, request: pytest.FixtureRequest
+) -> AsyncIterator[OpenLane]:
+    forgets = getattr(request, "param", False)
+    opened = await OpenLane(tmp_path / "lane", memcached.port, graph, forgets=forgets).join()
+    await opened.serve(f"{sockets}/test.lane-0.sock")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def make_reader(tmp_path: Path, memcached: Server, sockets: str, lane: OpenLane) -> AsyncIterator[ReaderMaker]:
+    readers: list[TimelineReader] = []
+
+    def make(
+        durable: Slots | None = None, defects: tuple[str, ...] = (), owner_timeout_s: float = 2.0
+    ) -> TimelineReader:
+        settings = make_settings(tmp_path, sockets, memcached=memcached.port, defects=defects)
+
+        async def pull(user: int) -> Slots:
+            return np.zeros(0, SLOT_DTYPE) if durable is None else durable
+
+        readers.append(TimelineReader(settings, settings.region("test"), pull, owner_timeout_s=owner_timeout_s))
+        return readers[-1]
+
+    yield make
+    for reader in readers:
+        await reader.close()
+
+
+async def connected(reader: TimelineReader) -> TimelineReader:
+    assert await reader._cache.wait_connected(5)
+    return reader
+
+
+async def test_a_miss_is_rebuilt_once_and_published(lane: OpenLane, make_reader: ReaderMaker) -> None:
+    reader = await connected(make_reader())
+    posts = [lane.post(1, hot=[USER]) for _ in range(5)]
+    view = await reader.read(USER, False)
+    assert (ids_of(view.slots), view.source, view.degraded) == (posts[::-1], "owner", "")
+    await reader.settle()
+    posts.append(lane.post(1, hot=[USER]))
+    await lane.applied()
+    view = await reader.read(USER, False)
+    assert (ids_of(view.slots), view.source, view.degraded) == (posts[::-1], "cache", "")
+
+
+async def test_readers_that_miss_together_publish_once(lane: OpenLane, make_reader: ReaderMaker) -> None:
+    reader = await connected(make_reader())
+    posts = [lane.post(1, hot=[USER]) for _ in range(5)]
+    views = await asyncio.gather(*[reader.read(USER, False) for _ in range(20)])
+    assert all(ids_of(view.slots) == posts[::-1] for view in views)
+    await reader.settle()
+    assert (await reader.read(USER, False)).source == "cache"
+
+
+async def test_a_first_page_opens_a_session_and_brings_what_is_owed(
+    lane: OpenLane, make_reader: ReaderMaker, graph: GraphStub, memcached: Server
+) -> None:
+    graph.follow(1, [USER], hot=False)
+    reader = await connected(make_reader())
+    owed = lane.post(1, hot=[1], cold=[USER])
+    assert ids_of((await reader.read(USER, False)).slots) == []
+    assert ids_of((await reader.read(USER, True)).slots) == [owed]
+    assert memcached.send(b"mg hot:7\r\n") == b"HD\r\n"
+    direct = lane.post(1, hot=[], cold=[USER])
+    await lane.applied()
+    assert ids_of((await reader.read(USER, True)).slots) == [direct, owed]
+
+
+async def test_publishing_against_concurrent_appends_loses_nothing(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    """Keys vanish, readers publish and the owner appends, all at once; every read is complete."""
+    readers = [await connected(make_reader()) for _ in range(3)]
+    posts: list[bytes] = []
+    sources = set()
+    done = False
+
+    async def write() -> None:
+        nonlocal done
+        for number in range(120):
+            posts.append(lane.post(1, hot=[USER]))
+            if number % 7 == 0:
+                assert lane.owner.cache is not None
+                memcached.send(b"md tl:%d:%d\r\n" % (lane.owner.cache.gen, USER))
+            await asyncio.sleep(0.001)
+        done = True
+
+    async def read(reader: TimelineReader) -> None:
+        while not done:
+            must_show = posts[: lane.owner.applied]
+            view = await reader.read(USER, False)
+            sources.add(view.source)
+            assert set(must_show) <= set(ids_of(view.slots))
+            assert len(set(ids_of(view.slots))) == len(view.slots)
+
+    await asyncio.gather(write(), *[read(reader) for reader in readers])
+    await lane.applied()
+    for reader in readers:
+        await reader.settle()
+    assert sources == {"cache", "owner"}
+    for _ in range(3):
+        assert set(ids_of((await readers[0].read(USER, False)).slots)) == set(posts)
+        await readers[0].settle()
+
+
+async def test_the_cache_dies_and_returns_while_reads_go_on_complete(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    posts = [lane.post(1, hot=[USER]) for _ in range(5)]
+    cache = lane.owner.cache
+    assert cache is not None
+
+    async def check(*sources: str) -> None:
+        await lane.applied()
+        view = await reader.read(USER, True)
+        assert (ids_of(view.slots), view.degraded) == (posts[::-1], "")
+        assert view.source in sources
+        await reader.settle()
+
+    await check("owner")
+    await check("cache")
+    memcached.kill()
+    posts.append(lane.post(1, hot=[USER]))
+    await check("owner")
+    posts.append(lane.post(1, hot=[USER]))
+    await check("owner")
+    memcached.start()
+    await until(lambda: reader._cache.connected, "the reader is back")
+    posts.append(lane.post(1, hot=[USER]))
+    await check("owner")
+    await until(lambda: cache.state is State.UP, "the owner is back")
+    posts.append(lane.post(1, hot=[USER]))
+    await check("owner", "cache")
+    await check("cache")
+
+
+async def test_a_flushed_cache_is_filled_again(lane: OpenLane, make_reader: ReaderMaker, memcached: Server) -> None:
+    reader = await connected(make_reader())
+    posts = [lane.post(1, hot=[USER])]
+    await reader.read(USER, True)
+    await reader.settle()
+    memcached.send(b"flush_all\r\n")
+    posts.append(lane.post(1, hot=[USER]))
+    await lane.applied()
+    assert ids_of((await reader.read(USER, True)).slots) == posts[::-1]
+
+    async def hit() -> bool:
+        view = await reader.read(USER, True)
+        assert ids_of(view.slots) == posts[::-1]
+        await reader.settle()
+        return view.source == "cache"
+
+    async with asyncio.timeout(10):
+        while not await hit():
+            pass
+
+
+async def test_a_higher_generation_makes_cached_timelines_unreadable(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    post = lane.post(1, hot=[USER])
+    await reader.read(USER, False)
+    await reader.settle()
+    assert (await reader.read(USER, False)).source == "cache"
+    cache = lane.owner.cache
+    assert cache is not None
+    cache._client.reset()
+    later = lane.post(1, hot=[USER])
+    await lane.applied()
+    view = await reader.read(USER, False)
+    assert (view.source, ids_of(view.slots)) == ("owner", [later, post])
+
+
+async def test_a_silent_owner_leaves_the_durable_store_marked_and_unpublished(
+    lane: OpenLane, make_reader: ReaderMaker
+) -> None:
+    _, entry = Posts().entry(1)
+    durable = for_display(bytes(8) + entry)
+    reader = await connected(make_reader(durable, owner_timeout_s=0.03))
+    lane.post(1, hot=[USER])
+    blocked = asyncio.Event()
+
+    async def silent(_: int) -> None:
+        await blocked.wait()
+
+    assert lane.server is not None
+    lane.server.close()
+    from reference_server import rpc
+
+    path = reader._owners[0].path
+    server = await rpc.serve(path, {"rebuild": silent, "materialise": lane.service.materialise})
+    view = await reader.read(USER, True)
+    assert (view.source, view.degraded, ids_of(view.slots)) == ("durable", "stale", ids_of(durable))
+    await reader.settle()
+    server.close()
+    lane.server = await rpc.serve(path, lane.service.handlers())
+    for owner in reader._owners:
+        owner.close()
+    async with asyncio.timeout(10):
+        while (view := await reader.read(USER, True)).source == "durable":
+            await reader.settle()
+    assert len(view.slots) == 1
+    assert view.degraded == ""
+
+
+async def test_without_owner_and_cache_reads_are_stale_but_answered(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    memcached.kill()
+    assert lane.server is not None
+    lane.server.close()
+    with contextlib.suppress(FileNotFoundError):
+        Path(reader._owners[0].path).unlink()
+    view = await reader.read(USER, True)
+    assert (view.source, view.degraded) == ("durable", "stale")
+
+
+async def test_an_overgrown_value_is_trimmed_by_its_readers(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    await reader.read(USER, False)
+    await reader.settle()
+    posts = [lane.post(1, hot=[USER]) for _ in range(1100)]
+    await lane.applied()
+    assert lane.owner.cache is not None
+    view = await reader.read(USER, False)
+    assert ids_of(view.slots) == posts[::-1]
+    await reader.settle()
+    answer = memcached.send(b"mg tl:%d:%d v\r\n" % (lane.owner.cache.gen, USER))
+    timeline = read_value(answer.partition(b"\r\n")[2][:-2])
+    assert timeline is not None
+    assert ids_of(for_display(timeline.slots)) == posts[:-801:-1]
+    assert timeline.floor == int.from_bytes(timeline.slots[:8], "big")
+
+
+async def test_a_placeholder_of_a_reader_that_died_is_taken_over(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    assert lane.owner.cache is not None
+    key = b"tl:%d:%d" % (lane.owner.cache.gen, USER)
+    memcached.send(b"mg %b v N5\r\n" % key)
+    post = lane.post(1, hot=[USER])
+    await lane.applied()
+    assert ids_of((await reader.read(USER, False)).slots) == [post]
+    await reader.settle()
+    assert ids_of((await reader.read(USER, False)).slots) == [post]
+
+
+async def test_damaged_values_are_no_timelines(lane: OpenLane, make_reader: ReaderMaker, memcached: Server) -> None:
+    reader = await connected(make_reader())
+    post = lane.post(1, hot=[USER])
+    assert lane.owner.cache is not None
+    value = make_value(0, 0, b"half a slot")
+    memcached.send(b"ms tl:%d:%d %d\r\n%b\r\n" % (lane.owner.cache.gen, USER, len(value), value))
+    assert ids_of((await reader.read(USER, False)).slots) == [post]
+    await reader.settle()
+    assert (await reader.read(USER, False)).source == "cache"
+
+
+@pytest.mark.parametrize("lane", [True], indirect=True)
+async def test_the_planted_defect_publishes_what_the_durable_store_has(
+    lane: OpenLane, make_reader: ReaderMaker
+) -> None:
+    posts = Posts()
+    rows = [posts.entry(1) for _ in range(3)]
+    archived = b"".join(bytes(8) + entry for _, entry in rows[:2])
+    reader = await connected(make_reader(for_display(archived), defects=("no-wal",)))
+    view = await reader.read(USER, False)
+    assert (view.degraded, ids_of(view.slots)) == ("", [rows[1][0], rows[0][0]])
+    await reader.settle()
+    view = await reader.read(USER, False)
+    assert (view.source, ids_of(view.slots)) == ("cache", [rows[1][0], rows[0][0]])
