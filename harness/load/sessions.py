@@ -52,16 +52,25 @@ class Roster:
 
     def __init__(self, prefix: str, members: Sequence[Member]) -> None:
         self._sessions = [Session(f"{prefix}{user}", user, region) for user, region in members]
+        self._extra = 0
 
-    def take(self, preferred: int) -> Session | None:
-        """A free session: the preferred one, or the next; None when all are busy. Give it back."""
+    def __bool__(self) -> bool:
+        """Whether the group has anybody."""
+        return bool(self._sessions)
+
+    def take(self, preferred: int) -> Session:
+        """A free session: the preferred one, or the next. When all are busy the preferred user opens one more client,
+        so that a slow target does not slow the arrivals. Give it back.
+        """
         count = len(self._sessions)
         for step in range(count):
             session = self._sessions[(preferred + step) % count]
             if not session.busy:
                 session.busy = True
                 return session
-        return None
+        self._extra += 1
+        first = self._sessions[preferred % count]
+        return Session(f"{first.name}+{self._extra}", first.user, first.region, busy=True)
 
     def give_back(self, session: Session) -> None:
         """The op is over."""

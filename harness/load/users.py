@@ -266,10 +266,10 @@ class ReaderUser(PooledUser):
     """Reads feeds, for the panel's sessions and for readers who come once."""
 
     def perform(self, arrival: Arrival, due_ns: int) -> None:
-        """One page. When all panel sessions are busy, a reader comes in place of them."""
-        panel = self.load.panel
-        session = panel.take(arrival.actor) if arrival.panel else None
-        if session is not None:
+        """One page."""
+        if arrival.panel:
+            panel = self.load.panel
+            session = panel.take(arrival.actor)
             try:
                 self.read_page(session, due_ns, arrival.limit, arrival.pages)
             finally:
@@ -287,8 +287,9 @@ class PosterUser(PooledUser):
 
     def perform(self, arrival: Arrival, due_ns: int) -> None:
         """One post; where the plan has no authors, by somebody who joined during the run."""
-        if self.load.plan.posters or self.load.plan.panel:
-            self.post_from(self.load.panel if arrival.panel else self.load.posters, arrival, due_ns)
+        roster = self.load.panel if arrival.panel else self.load.posters
+        if roster:
+            self.post_from(roster, arrival, due_ns)
         elif newcomer := self.load.newcomer_session(arrival.actor, arrival.number):
             self.post_as(newcomer, arrival, due_ns)
         else:
@@ -297,9 +298,6 @@ class PosterUser(PooledUser):
     def post_from(self, roster: Roster, arrival: Arrival, due_ns: int) -> None:
         """One post by a free session of the roster."""
         session = roster.take(arrival.actor)
-        if session is None:
-            self.skip()
-            return
         try:
             self.post_as(session, arrival, due_ns)
         finally:

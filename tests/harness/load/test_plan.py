@@ -195,10 +195,17 @@ def test_a_full_walk_is_bounded() -> None:
 def test_a_roster_lends_each_session_once() -> None:
     roster = Roster("p-", ((7, "us-east"), (8, "ap-tokyo")))
     first, second = roster.take(5), roster.take(5)
-    assert first is not None
-    assert second is not None
     assert (first.name, second.name) == ("p-8", "p-7")
-    assert roster.take(0) is None
     roster.give_back(second)
     assert roster.take(1) is second
-    assert Roster("p-", ()).take(3) is None
+
+
+def test_a_busy_roster_opens_one_more_client_of_the_user() -> None:
+    roster = Roster("p-", ((7, "us-east"),))
+    sessions = [roster.take(0) for _ in range(3)]
+    assert [s.name for s in sessions] == ["p-7", "p-7+1", "p-7+2"]
+    assert {(s.user, s.region) for s in sessions} == {(7, "us-east")}
+    for session in sessions:
+        roster.give_back(session)
+    assert roster.take(0) is sessions[0]
+    assert not Roster("p-", ())
