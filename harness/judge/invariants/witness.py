@@ -53,7 +53,9 @@ def _planned(case: Case) -> int:
 
 
 def _skip(case: Case) -> str:
-    if not _planned(case) and not case.faults:
+    if case.faults:
+        return ""
+    if not _planned(case):
         return "skipped: the scenario has no faults"
     if not case.profile.handles:
         return f"skipped: target {case.profile.name} has no handles that chaos may touch"

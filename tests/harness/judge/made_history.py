@@ -77,6 +77,7 @@ class MadeHistory:
             regions={r: RegionUrls(api="http://127.0.0.1:1", stream="http://127.0.0.1:1") for r in regions},
             capabilities=able or Capabilities(),
             start=Start(command=["true"]),
+            handles={"us-east.memcached": {"backend": "process"}},
         )
 
     def _population(self, users: int, follows: Mapping[int, Sequence[int]]) -> None:

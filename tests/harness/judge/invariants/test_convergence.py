@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from made_history import AWAY, HOME
+
+from harness.core.op import OpKind
+from harness.core.verdict import Outcome
+
+
+def legal(made):
+    h = made({1: [7]})
+    h.old(7, "old", ts=-10)
+    h.post(7, "p1", at=1.0)
+    for at in (50.0, 51.0, 52.0):
+        for region in (HOME, AWAY):
+            h.read(1, ["p1", "old"], at=at, final=True, region=region, session=f"final-{region}-{at}")
+    return h
+
+
+def test_equal_feeds(made):
+    check = legal(made).check("convergence")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 3
+    assert "up to 3 consecutive samples" in check.reason
+
+
+def test_one_sample_differs(made):
+    h = legal(made)
+    h.read(1, ["p1", "old"], at=53.0, final=True, region=HOME)
+    h.read(1, ["old"], at=53.0, final=True, region=AWAY)
+    check = h.check("convergence")
+    assert check.value == 1
+    assert check.evidence == [
+        "final sample 4 of user 1: post p1 is in his feed of us-east, absent from that of ap-tokyo at 53.000 s"
+    ]
+
+
+def test_walks_of_different_depth_are_compared_where_both_reach(made):
+    h = legal(made)
+    h.read(1, ["p1", "old"], at=53.0, final=True, region=HOME)
+    h.read(1, ["p1"], at=53.0, final=True, region=AWAY, more=True)
+    assert h.check("convergence").verdict is Outcome.PASS
+
+
+def test_samples_before_heal_and_convergence_are_left_out(made):
+    h = legal(made)
+    h.fault(30.0, 36.0)
+    h.read(1, ["p1", "old"], at=49.0, final=True, region=HOME)
+    h.read(1, ["old"], at=49.0, final=True, region=AWAY)
+    check = h.check("convergence")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 2  # 36 + 15 = 51: the rounds at 51 and 52
+
+
+def test_deleted_posts_do_not_count(made):
+    h = legal(made)
+    h.op(OpKind.DELETE, 7, at=40.0, post="p1")
+    h.read(1, ["p1", "old"], at=53.0, final=True, region=HOME)
+    h.read(1, ["old"], at=53.0, final=True, region=AWAY)
+    assert h.check("convergence").verdict is Outcome.PASS
+
+
+def test_one_region_only_is_inconclusive(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=50.0, final=True)
+    assert h.check("convergence").verdict is Outcome.INCONCLUSIVE

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from harness.core.op import OpKind
+from harness.core.verdict import Outcome
+
+
+def legal(made):
+    """One read of everything, then a walk in pages of two."""
+    h = made({1: [7]})
+    for k in range(4):
+        h.post(7, f"p{k}", at=1.0 + k)
+    h.read(1, ["p3", "p2", "p1", "p0"], at=8.0)
+    h.read(1, ["p3", "p2"], at=9.0, more=True)
+    h.read(1, ["p1", "p0"], at=9.1, page=1)
+    return h
+
+
+def test_a_complete_walk(made):
+    check = legal(made).check("cursor_completeness")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 4
+    assert "1 walks" in check.reason
+
+
+def test_a_cursor_that_skips(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p0"], at=10.1, page=1)
+    check = h.check("cursor_completeness")
+    assert check.evidence == [
+        "post p1, seen at 8.010 s, is missing from the walk of user 1 (s-1) in us-east at 10.000 s"
+    ]
+
+
+def test_pages_that_overlap(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p2", "p1", "p0"], at=10.1, page=1)
+    assert "overlaps the page before it" in h.check("cursor_completeness").evidence[0]
+
+
+def test_a_post_that_arrives_during_the_walk_may_be_missed(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.post(7, "p5", at=10.05)
+    h.read(1, ["p5", "p3", "p2", "p1", "p0"], at=10.08, session="elsewhere")
+    h.read(1, ["p1", "p0"], at=10.1, page=1)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_a_late_arrival_in_mid_walk_may_be_in_it(made):
+    h = legal(made)
+    h.post(7, "late", at=1.5)
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p1", "late", "p0"], at=10.1, page=1)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_what_lies_below_an_unfinished_walk_is_not_judged(made):
+    h = legal(made)
+    h.read(1, ["p3"], at=10.0, more=True)
+    h.read(1, ["p2"], at=10.1, page=1, more=True)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_posts_from_before_the_run_that_two_walks_show_must_be_in_all(made):
+    h = legal(made)
+    h.old(7, "old", ts=-10)
+    h.read(1, ["p3", "p2"], at=6.0, more=True)
+    h.read(1, ["p1"], at=6.1, page=1)  # skipped what nobody had shown yet
+    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=11.0)
+    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=12.0)
+    check = h.check("cursor_completeness")
+    assert any("there since before the run" in sentence for sentence in check.evidence)
+
+
+def test_walks_with_a_failed_page_are_left_out(made):
+    h = legal(made)
+    h.read(1, ["p3"], at=10.0, more=True)
+    h.read(1, ["p0"], at=10.2, page=2)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_deleted_posts_may_be_missing(made):
+    h = legal(made)
+    h.op(OpKind.DELETE, 7, at=9.5, post="p1")
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p0"], at=10.1, page=1)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_no_walk_of_two_pages(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=2.0)
+    h.read(1, ["p1"], at=3.0)
+    assert h.check("cursor_completeness").verdict is Outcome.INCONCLUSIVE

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from made_history import AWAY
+
+from harness.core.op import OpKind, OpOutcome
+from harness.core.verdict import Outcome
+
+
+def legal(made, end=40.0, **options):
+    """Listener 1 follows 7; his stream is open from 0.01 s on; one post, one event."""
+    h = made({1: [7, 8]}, **options)
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    h.event(1, "p1", at=1.2)
+    if end:
+        h.end(1, at=end)
+    return h
+
+
+def test_an_event_for_each_post(made):
+    check = legal(made).check("sse_completeness")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 1
+
+
+def test_a_post_without_event(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0)
+    check = h.check("sse_completeness")
+    assert check.evidence == [
+        "post p2 acknowledged in us-east at 3.010 s; listener 1 in us-east had no event or resync by 8.010 s"
+    ]
+
+
+def test_an_event_after_the_deadline(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0)
+    h.event(1, "p2", at=9.0)
+    assert "(it came at 9.000 s)" in h.check("sse_completeness").evidence[0]
+
+
+def test_a_resync_stands_for_what_was_missed(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0)
+    h.op(OpKind.RESYNC, 1, at=5.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_an_earlier_resync_does_not(made):
+    h = legal(made)
+    h.op(OpKind.RESYNC, 1, at=2.0)
+    h.post(7, "p2", at=3.0)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_a_post_sent_before_the_stream_was_open_is_not_due(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=0.995, took=0.1)
+    h.open(1, at=1.0)  # open at 1.01 s: in the middle of the post's fan-out
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_retried_post_counts_from_its_first_attempt(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=0.5, took=0.2, outcome=OpOutcome.INFO, idempotency_key="k")
+    h.open(1, at=1.0)
+    h.post(7, "p1", at=2.0, idempotency_key="k")  # repeats the answer of the first
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_stream_that_ends_before_the_deadline_owes_nothing(made):
+    h = legal(made, end=7.0)
+    h.post(7, "p2", at=3.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_a_stream_without_recorded_end_counts_up_to_its_last_event(made):
+    h = legal(made, end=0)
+    h.post(7, "p2", at=3.0)
+    assert h.check("sse_completeness").verdict is not Outcome.FAIL
+    h.post(7, "p3", at=20.0)
+    h.event(1, "p3", at=20.2)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def resumed(made, since="r.1.3"):
+    """The stream breaks at 5 s and is open again at 7.01 s; a post is acknowledged in between."""
+    h = legal(made, end=5.0)
+    h.post(7, "gap", at=6.0)
+    h.open(1, at=7.0, since=since)
+    h.end(1, at=40.0)
+    return h
+
+
+def test_a_post_in_the_gap_comes_after_the_resume(made):
+    h = resumed(made)
+    h.event(1, "gap", at=7.1)
+    check = h.check("sse_completeness")
+    assert check.verdict is Outcome.PASS
+    assert "1 of them acknowledged between two connections" in check.reason
+
+
+def test_a_post_in_the_gap_that_never_comes(made):
+    assert "post gap" in resumed(made).check("sse_completeness").evidence[0]
+
+
+def test_a_resync_after_the_resume_is_honest(made):
+    h = resumed(made)
+    h.op(OpKind.RESYNC, 1, at=7.02)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_a_reconnect_that_did_not_ask_to_resume_is_owed_nothing_of_the_gap(made):
+    h = resumed(made, since="")
+    assert h.check("sse_completeness").verdict is not Outcome.FAIL
+
+
+def test_the_deadline_starts_again_with_the_connection(made):
+    h = resumed(made)
+    h.event(1, "gap", at=11.9)  # open at 7.01 + 5 s
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_twice_on_one_session(made):
+    h = legal(made)
+    h.event(1, "p1", at=3.0)
+    check = h.check("sse_completeness")
+    assert check.evidence == [
+        "listener 1 in us-east got a second event for post p1 at 3.000 s, the first at 1.200 s, no resync in between"
+    ]
+
+
+def test_twice_around_a_resync_is_legal(made):
+    h = legal(made)
+    h.op(OpKind.RESYNC, 1, at=2.0)
+    h.event(1, "p1", at=3.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_faults_move_the_deadline_to_heal_and_convergence(made):
+    h = legal(made)
+    h.fault(4.0, 10.0)
+    h.post(7, "p2", at=3.0)
+    h.event(1, "p2", at=24.9)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+    h.post(7, "p3", at=11.0)
+    h.event(1, "p3", at=25.1)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_other_regions_and_celebrities_have_longer(made):
+    h = legal(made, celebrities=1)
+    h.post(8, "far", at=3.0, region=AWAY)
+    h.event(1, "far", at=10.9)  # 2 + 3 + 3 s
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_own_deleted_and_foreign_posts_are_not_due(made):
+    h = legal(made)
+    h.post(1, "mine", at=3.0)
+    h.post(9, "foreign", at=3.0)
+    h.post(7, "gone", at=3.0)
+    h.op(OpKind.DELETE, 7, at=3.5, post="gone")
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_a_fresh_follow_is_not_due_yet(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 1, at=2.0, author=9)
+    h.post(9, "p2", at=3.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_no_listener_is_inconclusive(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=1.0)
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE

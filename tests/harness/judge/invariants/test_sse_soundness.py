@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from harness.contract.profile import Capabilities
+from harness.core.op import OpOutcome
+from harness.core.verdict import Outcome
+
+
+def legal(made, **options):
+    h = made({1: [7], 2: [8]}, **options)
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    h.event(1, "p1", at=1.2, token="r.1.5")
+    h.post(7, "p2", at=2.0)
+    h.event(1, "p2", at=2.2, token="r.1.6")
+    h.read(1, ["p2", "p1"], at=4.5)
+    return h
+
+
+def test_real_followed_rising_and_readable(made):
+    check = legal(made).check("sse_soundness")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 2
+    assert "2 later reads" in check.reason
+
+
+def test_an_event_for_a_post_nobody_wrote(made):
+    h = legal(made)
+    h.event(1, "made-up", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").evidence == [
+        "listener 1 in us-east got an event at 3.000 s for post made-up that nobody wrote"
+    ]
+
+
+def test_an_event_may_tell_of_a_timed_out_post_of_a_followee(made):
+    h = legal(made)
+    h.post(7, "unsure", at=2.5, outcome=OpOutcome.INFO)
+    h.event(1, "unsure", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_a_timed_out_post_of_a_stranger_explains_nothing(made):
+    h = legal(made)
+    h.post(8, "unsure", at=2.5, outcome=OpOutcome.INFO)
+    h.event(1, "unsure", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.FAIL
+
+
+def test_an_event_of_an_author_never_followed(made):
+    h = legal(made)
+    h.post(8, "foreign", at=3.0)
+    h.event(1, "foreign", at=3.2, token="r.1.7")
+    assert "by user 8, whom he never followed" in h.check("sse_soundness").evidence[0]
+
+
+def test_own_posts_may_be_announced(made):
+    h = legal(made)
+    h.post(1, "mine", at=3.0)
+    h.event(1, "mine", at=3.2, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_a_token_that_falls(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.1.6")
+    assert "with token r.1.6 after r.1.6" in h.check("sse_soundness").evidence[0]
+
+
+def test_a_new_epoch_starts_its_own_count(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.2.1")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_opaque_tokens_are_not_compared(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="opaque")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_an_event_whose_post_cannot_be_read(made):
+    h = legal(made)
+    h.read(1, ["p2"], at=7.0)
+    assert h.check("sse_soundness").evidence == [
+        "listener 1 in us-east got an event at 1.200 s for post p1 that his read 5.8 s later lacks"
+    ]
+
+
+def test_a_read_right_after_the_event_may_still_lack_it(made):
+    h = legal(made)
+    h.read(1, ["p1"], at=3.5)
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_no_read_after_an_event_is_inconclusive(made):
+    h = made({1: [7]})
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    h.event(1, "p1", at=1.2)
+    check = h.check("sse_soundness")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "no listener read" in check.reason
+
+
+def test_no_events_is_inconclusive(made):
+    h = made({1: [7]})
+    h.post(7, "p1", at=1.0)
+    assert h.check("sse_soundness").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_target_without_streams_is_skipped(made):
+    check = made({1: [7]}, able=Capabilities(stream="none")).check("sse_soundness")
+    assert check.reason == "skipped: target made has no streams"
