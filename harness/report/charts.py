@@ -23,7 +23,8 @@ from harness.report.svg import band, figure, path, safe_colour, tag
 
 WIDTH = 1080
 LEFT, RIGHT = 62, 1068
-TOP = 40
+TOP = 31
+LANE_HEIGHT, MOST_LANES, LETTER_WIDTH = 15, 3, 7.2
 PANE_HEIGHT, RATE_HEIGHT, GAP = 168, 54, 22
 CURVE_WIDTH, CURVE_HEIGHT = 520, 250
 LONGEST_STEP_S = 1.5
@@ -53,6 +54,22 @@ class TimeFrame:
             return 0.0, 1.0
         return min(p.start_s for p in self.phases), max(p.end_s for p in self.phases)
 
+    def lanes(self) -> list[tuple[FaultWindow, int]]:
+        """Faults that began, each with the row of its label: 0 unless it would touch an earlier one."""
+        x, ends, found = self.scale(), list[float](), list[tuple[FaultWindow, int]]()
+        for fault in sorted((f for f in self.faults if f.start_s is not None), key=lambda f: f.start_s or 0.0):
+            left = x(fault.start_s or 0.0)
+            lane = next((i for i, end in enumerate(ends) if end < left), len(ends))
+            lane = min(lane, MOST_LANES - 1)
+            ends[lane : lane + 1] = [left + LETTER_WIDTH * len(_fault_label(fault)) + 12]
+            found.append((fault, lane))
+        return found
+
+    @property
+    def top(self) -> int:
+        """Where charts begin, below the names of phases and faults."""
+        return TOP + LANE_HEIGHT * (1 + max((lane for _, lane in self.lanes()), default=0))
+
     def scale(self) -> Linear:
         """Seconds to pixels."""
         return Linear(*self.ends, LEFT, RIGHT)
@@ -76,14 +93,15 @@ class Metric:
 def time_chart(metric: Metric, frame: TimeFrame) -> Markup:
     """Latency (median, upper percentile, maximum; log scale) above, rate and failures below."""
     x = frame.scale()
-    bottom = TOP + PANE_HEIGHT
+    top = frame.top
+    bottom = top + PANE_HEIGHT
     height = bottom + GAP + RATE_HEIGHT + 26
-    parts = _faults(frame, x, TOP, height - 26)
-    parts += _latency_pane(metric, frame, x, bottom)
+    parts = _faults(frame, x, top, height - 26)
+    parts += _latency_pane(metric, x, top, bottom)
     parts += _rate_pane(metric, x, bottom + GAP, height - 26)
     parts += _phases(frame, x, height - 26)
     parts += _time_axis(frame, x, height - 26)
-    parts += [tag("line", class_="cursor", x1=0, x2=0, y1=TOP, y2=height - 26)]
+    parts += [tag("line", class_="cursor", x1=0, x2=0, y1=top, y2=height - 26)]
     return figure(WIDTH, height, _described(metric), parts, class_="time-chart", data_chart=_tooltip(metric, frame))
 
 
@@ -112,10 +130,10 @@ def percentile_chart(title: str, curves: Mapping[str, Sequence[tuple[float, floa
     return figure(CURVE_WIDTH, CURVE_HEIGHT, label, parts, class_="percentile-chart")
 
 
-def _latency_pane(metric: Metric, frame: TimeFrame, x: Linear, bottom: int) -> list[str]:
+def _latency_pane(metric: Metric, x: Linear, top: int, bottom: int) -> list[str]:
     values = [v for row in metric.rows for v in row[1:4] if v]
     low, high, ticks = log_axis([*values, *metric.beside, *(b.milliseconds for b in metric.bounds)])
-    y = Log(low, high, bottom, TOP)
+    y = Log(low, high, bottom, top)
     parts = _y_axis(ticks, y, LEFT, RIGHT)
     parts += _bounds(metric.bounds, y)
     for stretch in _stretches(metric.rows):
@@ -175,20 +193,25 @@ def _phases(frame: TimeFrame, x: Linear, bottom: int) -> list[str]:
 
 
 def _faults(frame: TimeFrame, x: Linear, top: int, bottom: int) -> list[str]:
+    """Shaded windows, each with its name above it."""
     parts: list[str] = []
-    shown = [f for f in frame.faults if f.start_s is not None]
-    for row, fault in enumerate(shown):
+    for fault, lane in frame.lanes():
         left = x(_number(fault.start_s))
         right = max(x(fault.end_s if fault.end_s is not None else frame.ends[1]), left + 2)
         colour = safe_colour(fault.colour)
         window = {"x": left, "width": round(right - left, 1), "fill": colour}
         parts += [tag("rect", class_="fault", y=top, height=bottom - top, **window)]
         parts += [tag("rect", y=top - 3, height=3, **window)]
-        late = left > WIDTH * 0.72
-        place = {"x": right - 6, "text_anchor": "end"} if late else {"x": left + 6}
-        label = f"{fault.kind} {fault.handle}"
-        parts += [tag("text", label, class_="fault-name", y=top + 14 + 14 * (row % 3), style=f"fill:{colour}", **place)]
+        label = _fault_label(fault)
+        late = left + LETTER_WIDTH * len(label) > RIGHT
+        place = {"x": right, "text_anchor": "end"} if late else {"x": left}
+        at = top - 8 - LANE_HEIGHT * lane
+        parts += [tag("text", label, class_="fault-name", y=at, style=f"fill:{colour}", **place)]
     return parts
+
+
+def _fault_label(fault: FaultWindow) -> str:
+    return f"{fault.kind} {fault.handle}"
 
 
 def _time_axis(frame: TimeFrame, x: Linear, bottom: int) -> list[str]:

@@ -251,7 +251,7 @@ def _commands(data: RunData) -> list[tuple[str, str]]:
     command = made.command if made.command.startswith("feedstorm run") else shlex.join(again)
     if "--seed" not in command:
         command += f" --seed {data.verdict.seed}"
-    run = shlex.quote(f"runs/{data.name}")
+    run = shlex.quote(data.path)
     return [
         (command, "the same ops and the same faults again"),
         (f"feedstorm check {run}", "judge this recording again"),

@@ -121,6 +121,8 @@ class RunData(msgspec.Struct, kw_only=True):
     """One run, ready to be shown."""
 
     name: str
+    path: str
+    """as one would type it here"""
     verdict: Verdict
     about: str
     manifest: Manifest
@@ -151,6 +153,7 @@ def read_run(run: RunDirectory) -> RunData:
     scenario = _read(run.scenario, _Scenario)
     return RunData(
         name=run.path.resolve().name,
+        path=_typed(run.path.resolve()),
         verdict=verdict,
         about=scenario.about if scenario else "",
         manifest=_read(run.manifest, Manifest) or Manifest(),
@@ -161,6 +164,10 @@ def read_run(run: RunDirectory) -> RunData:
         percentiles=series.percentiles,
         histograms=_read(run.histograms / "merged.json", dict[str, Curve]) or {},
     )
+
+
+def _typed(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _is_warmup(phase: _Phase) -> bool:

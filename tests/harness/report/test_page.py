@@ -17,6 +17,8 @@ from harness.core.errors import UsageError
 from harness.core.verdict import Outcome, Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
+from harness.report.charts import TimeFrame
+from harness.report.run_data import FaultWindow, PhaseWindow
 
 EVIL = """</script></style><script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<b>\u202e&"""
 Reported = Callable[..., RunDirectory]
@@ -79,6 +81,7 @@ def test_failing_checks_come_first_with_their_evidence(reported: Reported) -> No
 def test_a_pass_has_nothing_that_went_wrong(reported: Reported) -> None:
     page = page_of(reported("pass"))
     assert "What went wrong" not in page
+    assert "could not be decided" not in page
     assert "all 33 checks passed, 1 skipped" in page
 
 
@@ -147,3 +150,17 @@ def test_a_torn_line_of_faults_is_left_out(tmp_path: Path) -> None:
         file.write(b'{"id": "f2", "ki')
     write_reports(run)
     assert page_of(run).count("kill us-east.memcached</text>") == 5
+
+
+def test_names_of_faults_never_touch(tmp_path: Path) -> None:
+    windows = [
+        FaultWindow(
+            id=f"f{i}", kind="partition", handle="link.us-east.ap-tokyo", phase="", colour="#000000", due_s=None,
+            start_s=start, end_s=start + 5, witnessed_s=None, witness_ok=True, witness="", undo_ok=True, undo="",
+            params={},
+        )
+        for i, start in enumerate((10.0, 10.0, 11.0, 50.0))
+    ]  # fmt: skip
+    frame = TimeFrame([PhaseWindow(name="all", kind="fault", start_s=0, end_s=60)], windows)
+    assert [lane for _, lane in frame.lanes()] == [0, 1, 2, 0]
+    assert frame.top > TimeFrame(frame.phases, windows[:1]).top
