@@ -74,13 +74,17 @@ class StackDirectory:
         for stale in [*(self.path / "pids").iterdir(), *(self.path / "holds").iterdir(), self.endpoints]:
             stale.unlink(missing_ok=True)
 
-    def running(self) -> SupervisorFile | None:
-        """The supervisor that runs the stack now, if one does."""
+    def latest(self) -> SupervisorFile | None:
+        """The supervisor that ran the stack last, or runs it now; None once it ended in order."""
         try:
-            found = msgspec.json.decode(self.supervisor.read_bytes(), type=SupervisorFile)
+            return msgspec.json.decode(self.supervisor.read_bytes(), type=SupervisorFile)
         except (OSError, msgspec.MsgspecError):
             return None
-        return found if start_time(found.pid) == found.start_time else None
+
+    def running(self) -> SupervisorFile | None:
+        """The supervisor that runs the stack now, if one does."""
+        found = self.latest()
+        return found if found is not None and start_time(found.pid) == found.start_time else None
 
 
 def write_whole(path: Path, data: bytes) -> None:

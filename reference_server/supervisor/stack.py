@@ -33,6 +33,7 @@ from reference_server.supervisor.sweep import start_guard, sweep
 log = logging.getLogger(__name__)
 POLL_S = 0.05
 LOCK_WAIT_S = 6.0
+SOCKETS_PREFIX = "fs-"
 _LOG_TAIL_BYTES = 4096
 
 
@@ -75,7 +76,8 @@ def _locked(stack: StackDirectory) -> Iterator[None]:
 def _guarded(stack: StackDirectory) -> Iterator[tuple[str, str]]:
     """A socket directory and a mark; whatever happens to this process, the guard removes what carries them."""
     stack.create()
-    sockets = tempfile.mkdtemp(prefix="fs-")
+    _remove_stale_sockets(stack)
+    sockets = tempfile.mkdtemp(prefix=SOCKETS_PREFIX)
     mark = f"{stack.path}#{os.getpid()}.{start_time(os.getpid())}"
     pipe = start_guard(mark, sockets)
     running = SupervisorFile(pid=os.getpid(), start_time=start_time(os.getpid()), sockets=sockets, marker=mark)
@@ -88,6 +90,14 @@ def _guarded(stack: StackDirectory) -> Iterator[tuple[str, str]]:
         stack.supervisor.unlink(missing_ok=True)
         shutil.rmtree(sockets, ignore_errors=True)
         os.close(pipe)
+
+
+def _remove_stale_sockets(stack: StackDirectory) -> None:
+    """Those of an earlier life whose supervisor and guard were both killed."""
+    earlier = stack.latest()
+    folder = Path(earlier.sockets) if earlier is not None else Path()
+    if folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(SOCKETS_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Run:
