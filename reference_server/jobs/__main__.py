@@ -22,7 +22,7 @@ from reference_server.queue import StreamKeeper
 ARCHIVE_EVERY_S = 0.2
 IMPORT_EVERY_S = 0.1
 TRIM_EVERY_S = 1.0
-BURY_EVERY_S = 0.2
+BURY_EVERY_S = 0.05
 NO_WAL_DELAY_S = 6.0
 HIDDEN_AT_START = 10_000
 _log = logging.getLogger(__name__)
