@@ -15,7 +15,7 @@ from harness.core.units import format_duration
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
 from harness.judge.case import Phase
-from harness.judge.expressions import Slo, Threshold
+from harness.judge.expressions import PHASE_KINDS, Slo, Threshold
 from harness.judge.trial import Trial
 
 EVIDENCE = 5
@@ -25,9 +25,26 @@ _MS = 1e6
 def judge_slos(trial: Trial, slos: tuple[Slo, ...]) -> Iterator[Check]:
     """One check a threshold and phase, in the scenario's order."""
     for slo in slos:
-        for phase in chosen_phases(trial.case.judged_phases, slo.tags.get("phase")):
+        phases = chosen_phases(trial.case.judged_phases, slo.tags.get("phase"))
+        if not phases:
+            yield from _absent(slo)
+        for phase in phases:
             for threshold in slo.thresholds:
                 yield judge_threshold(trial, slo, phase, threshold)
+
+
+def _absent(slo: Slo) -> Iterator[Check]:
+    """A phase that the run did not have leaves its thresholds unproven; a kind of phase it did not need is skipped."""
+    wanted = slo.tags["phase"]
+    for threshold in slo.thresholds:
+        yield Check(
+            name=f"{slo.selector} {threshold.text}",
+            kind=CheckKind.SLO,
+            verdict=Outcome.INCONCLUSIVE,
+            phase=wanted,
+            skipped=wanted in PHASE_KINDS,
+            reason=f"skipped: the run has no {wanted} phase" if wanted in PHASE_KINDS else f"no phase {wanted} was run",
+        )
 
 
 def chosen_phases(phases: list[Phase], wanted: str | None) -> list[Phase]:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.core.op import OpOutcome
+from harness.core.verdict import Outcome
+from harness.judge.recovery import Window, judge_recovery, recovered_after
+
+GOOD, BAD = Window(reads=5), Window(reads=5, failed=1)
+ROWS = [
+    # windows after the undo, number of windows before the first three good ones in a row
+    ([GOOD, GOOD, GOOD], 0),
+    ([BAD, GOOD, GOOD, GOOD], 1),
+    ([GOOD, GOOD, BAD, GOOD, GOOD, GOOD], 3),
+    ([GOOD, GOOD], None),
+    ([BAD, GOOD, GOOD, BAD], None),
+    ([Window(), GOOD, GOOD, GOOD], 1),  # a second in which nothing was measured proves nothing
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("windows", "expected"), ROWS)
+def test_three_in_a_row(windows, expected):
+    assert recovered_after(windows) == expected
+
+
+def test_what_is_normal():
+    assert Window(reads=1, read_p99_ns=5e8).normal
+    assert not Window(reads=1, read_p99_ns=5.1e8).normal
+    assert not Window(events=1, event_p95_ns=5.1e8).normal
+    assert Window(events=1).normal
+
+
+def readings(made, bad_until: float, end: float = 30.0):
+    """A fault from 5 to 10 s; five reads a second, failing up to `bad_until`."""
+    h = made({1: [7]}, length=end)
+    h.fault(5.0, 10.0)
+    for k in range(round(end * 5)):
+        at = k / 5
+        outcome = OpOutcome.FAIL if 5.0 <= at < bad_until else OpOutcome.OK
+        h.read(1, [], at=at, outcome=outcome)
+    return h
+
+
+def judged(h, bound=10.0):
+    with h.trial() as trial:
+        [check] = judge_recovery(trial, bound)
+    return check
+
+
+def test_recovered_in_time(made):
+    check = judged(readings(made, bad_until=12.5))
+    assert check.verdict is Outcome.PASS
+    assert check.value == 3.0
+    assert check.name == "recovery from kill of us-east.memcached"
+    assert check.evidence[0] == "10.000 s: 5 of 5 reads failed"
+
+
+def test_at_once(made):
+    assert judged(readings(made, bad_until=10.0)).value == 0.0
+
+
+def test_too_late(made):
+    check = judged(readings(made, bad_until=22.0))
+    assert check.verdict is Outcome.FAIL
+    assert check.value == 12.0
+
+
+def test_never(made):
+    check = judged(readings(made, bad_until=30.0))
+    assert check.verdict is Outcome.FAIL
+    assert check.value is None
+
+
+def test_too_early_to_tell(made):
+    check = judged(readings(made, bad_until=14.0, end=14.0))
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "too early to tell" in check.reason
+
+
+def test_not_undone(made):
+    h = readings(made, bad_until=12.0)
+    h.faults[0].undone_ns = None
+    assert judged(h).verdict is Outcome.INCONCLUSIVE
+
+
+def test_no_fault_is_skipped(made):
+    h = made({1: [7]})
+    with h.trial() as trial:
+        [check] = judge_recovery(trial, 10.0)
+    assert check.skipped
