@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.load.stream_connection import StreamConnection
 
-BACKOFF_FIRST_S = 0.5
+BACKOFF_FIRST_S = 1.0
 BACKOFF_CAP_S = 2.0
 RETRY_AFTER_SPREAD_S = 1.0
 
@@ -69,7 +69,7 @@ def reconnect_delay_s(listener: Listener, jitter_s: float, u: float) -> float:
     """How long a listener waits before it connects again; u is uniform in 0..1.
 
     After a stream that was open: uniform up to `jitter_s`, or what the server asked for when there is no jitter.
-    After failed attempts: 0.5 s doubled each time, at most 2 s, of which a random half to all.
+    After failed attempts: 1 s, then 2 s, of which a random half to all.
     A 503's Retry-After is the least, and up to a second is added so that not all come at once.
     """
     asked_s = (listener.retry_ms or 0) / 1000 if jitter_s == 0 else 0.0

@@ -36,7 +36,7 @@ from harness.load.event_fetch import EventFetch
 from harness.load.loop_lag import LoopLag
 from harness.load.plan import LoadPlan, read_plan
 from harness.load.recorder import Recorder
-from harness.load.stream_fleet import StreamFleet
+from harness.load.stream_fleet import OPEN_RATE_PER_S, StreamFleet
 
 STATUS_EVERY_S = 1.0
 STATUS_WHILE_OPENING_S = 0.2
@@ -76,6 +76,7 @@ class StreamEngine:
             self.fetch.event,
             index,
         )
+        self._engines = count
         self._t0_ns = NOT_YET_NS
         self._ended_ns = 0
         self._dropped = 0
@@ -116,11 +117,12 @@ class StreamEngine:
         name = order.get("cmd")
         if name == "open" and not self._opening:
             self._opening = True
-            self.fleet.open_all()
+            self.fleet.open_all(OPEN_RATE_PER_S / self._engines)
         elif name == "start":
             self.state = "running"
             self._t0_ns = int(order["t0_ns"])
             self.recorder.start(self._t0_ns)
+            self.fleet.count_late_from_now()
             gc.collect()
             gc.freeze()
         elif name == "stop":

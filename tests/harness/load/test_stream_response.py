@@ -61,8 +61,8 @@ def test_what_is_no_chunk_is_refused(body: bytes) -> None:
         (0, 30.0, 2000, 0.0, 0.5, 15.0),  # a stream ended: spread over the jitter, whatever the server asks for
         (0, 0.0, 2000, 0.0, 0.5, 2.0),  # no jitter: what the server asks for
         (0, 0.0, None, 0.0, 0.5, 0.0),
-        (1, 2.0, None, 0.0, 1.0, 0.5),  # failed attempts: doubled each time
-        (2, 2.0, None, 0.0, 0.0, 0.5),
+        (1, 2.0, None, 0.0, 1.0, 1.0),  # failed attempts: a random half to all of 1 s, then 2 s
+        (2, 2.0, None, 0.0, 0.0, 1.0),
         (3, 2.0, None, 0.0, 1.0, 2.0),
         (60, 2.0, None, 0.0, 1.0, 2.0),  # never more than 2 s
         (1, 0.0, 1500, 0.0, 1.0, 1.5),
