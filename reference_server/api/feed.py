@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,6 +22,7 @@ from reference_server.queue import QueueUnavailable, RecentPost
 
 PAGE_DEFAULT, PAGE_MAX, NEW_MAX = 50, 100, 800
 MAX_CURSOR_CHARS = 512
+ARRIVAL_LIMIT_S, ARRIVAL_POLL_S = 0.3, 0.02
 STALE = {"Feed-Degraded": "stale"}
 
 
@@ -97,15 +99,27 @@ async def read_new(request: Request) -> Response:
 
 
 async def _arrivals(parts: Parts, user: int, anchor: bytes, limit: int) -> tuple[tuple[Slots, bool], bool]:
-    view = await parts.timelines.read(user, True)
-    slots = view.slots
-    if view.source == "durable":  # no arrival numbers: display order stands in, marked degraded
-        slots = slots.copy()
-        slots["seq"] = range(len(slots), 0, -1)
-    found = arrived_after(slots, anchor, user, limit)
-    if found is None:
-        raise Problem("gone", "since is unknown or no longer kept")
-    return found, bool(view.degraded)
+    """What arrived after `anchor`, and whether that is stale.
+
+    Pages show an own post before it has arrived, so such an anchor is waited for a little. Raises Problem("gone").
+    """
+    deadline = time.monotonic() + ARRIVAL_LIMIT_S
+    own: bool | None = None
+    while True:
+        view = await parts.timelines.read(user, True)
+        slots = view.slots
+        if view.source == "durable":  # no arrival numbers: display order stands in, marked degraded
+            slots = slots.copy()
+            slots["seq"] = range(len(slots), 0, -1)
+        found = arrived_after(slots, anchor, user, limit)
+        if found is not None:
+            return found, bool(view.degraded)
+        if own is None:
+            posts, _ = await _own_posts(parts, user)
+            own = any(post.id == anchor for post in posts)
+        if not own or time.monotonic() > deadline:
+            raise Problem("gone", "since is unknown or no longer kept")
+        await asyncio.sleep(ARRIVAL_POLL_S)
 
 
 def _answer(body: bytes, degraded: bool) -> Response:

@@ -85,7 +85,7 @@ async def _repeated(parts: Parts, post_id: bytes) -> bytes:
         return body
     if hydrated.degraded:
         raise Problem("unavailable", "the post of this Idempotency-Key cannot be read now")
-    raise Problem("gone", "the post of this Idempotency-Key was deleted")
+    raise Problem("not-found", "the post of this Idempotency-Key was deleted")
 
 
 def _post_answer(body: bytes, status: int) -> Response:
