@@ -193,13 +193,17 @@ async def connect(port: int) -> Listener:
     return Listener(*await asyncio.open_connection("127.0.0.1", port))
 
 
+def stream_request(user: int, since: str = "") -> bytes:
+    """The request for a user's stream."""
+    resume = f"Last-Event-ID: {since}\r\n" if since else ""
+    token = make_token(SECRET, user)[0]
+    return f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{resume}\r\n".encode()
+
+
 async def ask(port: int, user: int, since: str = "") -> Listener:
     """Ask for a user's stream and read the response head."""
     listener = await connect(port)
-    resume = f"Last-Event-ID: {since}\r\n" if since else ""
-    token = make_token(SECRET, user)[0]
-    request = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{resume}\r\n"
-    listener.writer.write(request.encode())
+    listener.writer.write(stream_request(user, since))
     async with asyncio.timeout(DEADLINE_S):
         listener.head = (await listener.reader.readuntil(b"\r\n\r\n")).decode()
     return listener

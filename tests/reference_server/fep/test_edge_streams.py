@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from edge_stubs import REGION, SECRET, RedisServer, Stack, StubOwner, until
+from edge_stubs import REGION, RedisServer, Stack, StubOwner, stream_request, until
 
+from reference_server.fep import edge as edge_module
 from reference_server.fep import wire
-from reference_server.security import make_token
 
 USER = 7
 POSTS = [uuid.UUID(int=n).bytes for n in range(1, 50)]
@@ -63,6 +63,33 @@ async def test_resume_brings_what_was_missed_once_and_in_order(stack: Stack, own
     assert await listener.block() == {"id": wire.token(REGION, owner.head)}
     live = await owner.publish(POSTS[5], [USER])
     assert is_post(await listener.block(), live, POSTS[5])
+
+
+async def test_a_long_catch_up_is_no_reason_to_drop_a_listener_who_reads(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    since = owner.write(POSTS[0], [USER])
+    missed = [owner.write(uuid.UUID(int=n).bytes, [USER]) for n in range(3000)]
+    listener = await edge.listen(USER, since=wire.token(REGION, since))
+    await listener.block()
+    for seq in missed:
+        assert (await listener.block())["id"] == wire.token(REGION, seq)
+    live = await owner.publish(POSTS[5], [USER])
+    assert is_post(await listener.block(), live, POSTS[5])
+
+
+@pytest.mark.slow
+async def test_a_listener_who_does_not_take_the_catch_up_is_dropped(
+    stack: Stack, owner: StubOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_module, "BURST_S", 0.3)
+    edge = await stack()
+    since = owner.write(POSTS[0], [USER])
+    for n in range(50_000):  # more than the kernel's buffers hold
+        owner.write(uuid.UUID(int=n).bytes, [USER])
+    listener = await edge.send(stream_request(USER, wire.token(REGION, since)))
+    listener.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await until(lambda: "fep-0" in owner.listening, "subscribed")
+    await until(lambda: edge.open_streams == 0, "dropped")
 
 
 @pytest.mark.parametrize(
@@ -187,10 +214,8 @@ async def test_a_closed_stream_leaves_the_lane(stack: Stack, owner: StubOwner) -
 
 async def test_many_requests_share_few_calls(stack: Stack, owner: StubOwner) -> None:
     edge = await stack()
-    tokens = [make_token(SECRET, user)[0] for user in range(200)]
-    request = "GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n"
-    for token in tokens:
-        await edge.send(request.format(token).encode())
+    for user in range(200):
+        await edge.send(stream_request(user))
     await until(lambda: len(owner.listening.get("fep-0", ())) == 200, "all subscribed")
     assert len(owner.subscribes) < 100
 
