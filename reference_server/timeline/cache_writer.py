@@ -33,7 +33,8 @@ from reference_server.timeline.memcached import Memcached, MemcachedDown, Reply,
 
 _log = logging.getLogger(__name__)
 TIMELINE_TTL_S = 86_400
-TIMEOUT_S = 0.4
+TIMEOUT_S = 1.0
+"""a barrier that takes longer counts as a broken connection"""
 MAX_OUTSTANDING = 8
 GEN_REFRESH_S = 5.0
 _GEN_HURRY_S = 0.05
@@ -92,6 +93,7 @@ class CacheWriter:
         gen: int,
         store_gen: Callable[[int], None],
         on_applied: Callable[[int], None],
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """`store_gen` makes a generation durable; `on_applied` learns of each batch, in order."""
         self.gen = gen
@@ -111,7 +113,7 @@ class CacheWriter:
         self._render_prefixes()
         self._client = Memcached(
             port,
-            timeout_s=TIMEOUT_S,
+            timeout_s=timeout_s,
             hello=self._hello,
             on_up=self._up,
             on_lost=self._lost,

@@ -21,7 +21,7 @@ Users = npt.NDArray[np.uint32]
 LONGEST = 1200
 """lists longer than this are cut"""
 _NUMBERS = np.dtype(np.uint32)
-_SWEEP_RECORDS = 256
+_SWEEP_RECORDS = 1024
 """within so many records each user's list is looked at once"""
 
 
@@ -125,11 +125,14 @@ class Index:
         return np.frombuffer(bytes(self.lists[user]), _NUMBERS)
 
     def slots_of(self, user: int) -> bytes:
-        """The user's slots in arrival order."""
-        return self.slots[self.records_of(user)].tobytes()
+        """The user's newest LONGEST slots, in arrival order."""
+        return self.slots[self.records_of(user)[-LONGEST:]].tobytes()
 
     def floor(self, user: int) -> int:
-        """The first arrival number from which on the user's list is complete."""
+        """The first arrival number from which on `slots_of` is complete."""
+        numbers = self.lists[user]
+        if len(numbers) > 4 * LONGEST:
+            return make_seq(self.epoch, int.from_bytes(numbers[-4 * LONGEST :][:4], "little"))
         return make_seq(self.epoch, self.floors.get(user, 0))
 
     def set_status(self, post_id: bytes, status: Status) -> None:
@@ -145,14 +148,13 @@ class Index:
         if not self.users:
             return []
         count = min(len(self.users), len(self.users) * records // _SWEEP_RECORDS + 1)
-        cut = []
-        for place in range(self._swept, self._swept + count):
-            user = self.users[place % len(self.users)]
-            if len(self.lists[user]) > 4 * LONGEST:
-                self.cut(user)
-                cut.append(user)
+        places = range(self._swept, self._swept + count)
         self._swept = (self._swept + count) % len(self.users)
-        return cut
+        lists, users, total = self.lists, self.users, len(self.users)
+        long = [user for user in (users[place % total] for place in places) if len(lists[user]) > 4 * LONGEST]
+        for user in long:
+            self.cut(user)
+        return long
 
     def cut(self, user: int) -> None:
         """Shorten a list to the newest `kept` records."""

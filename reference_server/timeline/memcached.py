@@ -136,6 +136,7 @@ class Memcached:
         *,
         host: str = "127.0.0.1",
         timeout_s: float = 0.25,
+        connect_timeout_s: float = 0.25,
         hello: Callable[[], bytes] = bytes,
         on_up: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
@@ -148,7 +149,8 @@ class Memcached:
         """
         self.generation = 0
         """number of the current or last connection"""
-        self._host, self._port, self._timeout_s = host, port, timeout_s
+        self._host, self._port = host, port
+        self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._hello, self._on_up, self._on_lost, self._on_unreachable = hello, on_up, on_lost, on_unreachable
         self._connection: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -259,7 +261,7 @@ class Memcached:
         loop = asyncio.get_running_loop()
         connection: _Connection | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(self._new_connection, self._host, self._port)
                 await connection.send(self._hello(), _NEVER)
         except (OSError, TimeoutError):

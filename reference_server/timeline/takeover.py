@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from reference_server.partition import lanes_of
-from reference_server.timeline.cache_writer import CacheWriter
+from reference_server.timeline.cache_writer import TIMEOUT_S, CacheWriter
 from reference_server.timeline.entry import ENTRY_BYTES, make_seq
 from reference_server.timeline.owner import LaneOwner
 from reference_server.timeline.wal import Kind, LogRecord
@@ -64,12 +64,19 @@ def _restore_record(owner: LaneOwner, record: LogRecord) -> None:
         index.note_author(int.from_bytes(entry[24:32], "big", signed=True), record.number)
 
 
-async def join_cache(owner: LaneOwner, port: int) -> None:
+async def join_cache(owner: LaneOwner, port: int, timeout_s: float = TIMEOUT_S) -> None:
     """Connect the lane to memcached and append again what may not have been applied before the last owner's end."""
     index, wal = owner.index, owner.wal
     behind = owner.applied
     owner.cache = CacheWriter(
-        owner.lane, index.users, len(index.lists), port, wal.number("gen"), owner.store_gen, owner.note_applied
+        owner.lane,
+        index.users,
+        len(index.lists),
+        port,
+        wal.number("gen"),
+        owner.store_gen,
+        owner.note_applied,
+        timeout_s,
     )
     await owner.cache.join()
     for start in range(behind + 1, index.next, _GROUP):

@@ -128,7 +128,7 @@ async def test_a_resumed_subscription_gets_exactly_what_it_missed(open_lane: Ope
 
 async def test_what_cannot_be_filled_is_said(open_lane: Open) -> None:
     lane = await open_lane().join()
-    for _ in range(2500):
+    for _ in range(4000):
         lane.post(2, hot=[7])
     await lane.applied()
     epoch = lane.owner.index.epoch
