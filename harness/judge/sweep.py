@@ -41,7 +41,6 @@ class Sweep:
         self.seen: dict[int, int] = dict.fromkeys((k for k in stable if k not in ignored), 0)
         self.known = sorted(self.seen)
         self.observations = 0
-        self._familiar: set[int] = set()
 
     def run(self, readings: Iterable[Reading]) -> Iterator[Vanished]:
         """What vanished, in time order; an item is reported once until it is seen again."""
@@ -56,8 +55,6 @@ class Sweep:
                 yield from self._judge(reading)
 
     def _learn(self, reading: Reading) -> None:
-        if id(reading) in self._familiar:
-            return
         for item in set(reading.items).difference(self.seen):
             if item not in self.ignored:
                 self.seen[item] = reading.op
@@ -67,9 +64,6 @@ class Sweep:
         first, end = bisect_left(self.known, reading.lo), bisect_left(self.known, reading.hi)
         expected = self.known[first:end]
         self.observations += len(expected)
-        if expected == list(reversed(reading.items)):
-            self._familiar.add(id(reading))
-            return
         there = set(reading.items)
         if there.issuperset(expected):
             return

@@ -88,14 +88,14 @@ FROM (
 )
 """
 
-# Only successful reads carry items. (More conditions here would make the planner hash the items, not the ids.)
+# Only successful reads carry items. (Conditions here could make the planner hash the items, not the ids.)
 _ITEM = """
 CREATE TABLE item AS
 SELECT s.op, s.i, k.pid, s.ts_us, s.author, s.hash
 FROM (
   SELECT id AS op, generate_subscripts(ids, 1)::INTEGER AS i, unnest(ids) AS post, unnest(item_ts_us) AS ts_us,
          unnest(item_authors) AS author, unnest(item_hashes) AS hash
-  FROM history WHERE len(ids) > 0
+  FROM history
 ) s JOIN post_id k ON k.id = s.post
 """
 

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -41,20 +40,20 @@ class Shown:
         inside = rising + 1 < self.starts[owner + 1]
         return np.unique(self.ops[owner[inside]])
 
-    @cached_property
-    def _places(self) -> dict[int, tuple[int, int]]:
-        starts = self.starts.tolist()
-        return dict(zip(self.ops.tolist(), pairwise(starts), strict=True))
-
     def of(self, op: int) -> list[int]:
         """The pids a read showed, top first."""
-        start, end = self._places.get(op, (0, 0))
-        return self._listed[start:end]
-
-    @cached_property
-    def _listed(self) -> list[int]:
-        listed: list[int] = self.pids.tolist()
+        listed: list[int] = self.gather(np.asarray([op]))[0].tolist()
         return listed
+
+    def gather(self, ops: Ints) -> tuple[Ints, Ints]:
+        """The pids of several reads one after the other, and where those of each read end."""
+        place = np.minimum(np.searchsorted(self.ops, ops), max(len(self.ops) - 1, 0))
+        if not len(self.ops):
+            return self.pids, np.zeros(len(ops), dtype=np.int64)
+        lengths = np.where(self.ops[place] == ops, self.starts[place + 1] - self.starts[place], 0)
+        ends = np.cumsum(lengths)
+        offset = np.repeat(self.starts[place] - (ends - lengths), lengths)
+        return self.pids[np.arange(len(offset)) + offset], ends
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,23 @@ class Trial:
         """
         everybody = self._hidden.get(_EVERYBODY, set())
         return everybody | self._hidden[user] if user in self._hidden else everybody
+
+    @cached_property
+    def ignored_by_all(self) -> npt.NDArray[np.bool_]:
+        """The same for posts that nobody need see: bool by pid."""
+        mask = np.zeros(self.number("SELECT max(pid) FROM post_id") + 1, dtype=bool)
+        mask[list(self._hidden.get(_EVERYBODY, ()))] = True
+        return mask
+
+    @property
+    def particular(self) -> set[int]:
+        """Users with posts of their own to ignore."""
+        return set(self._hidden) - {_EVERYBODY}
+
+    def columns(self, sql: str) -> dict[str, Any]:
+        """The answer of a query as numpy arrays by name."""
+        found: dict[str, Any] = self.con.execute(sql).fetchnumpy()
+        return found
 
     @cached_property
     def _hidden(self) -> dict[int, set[int]]:

@@ -11,29 +11,33 @@ Inconclusive: no walk of two pages over known posts.
 
 from __future__ import annotations
 
-from itertools import groupby
+from typing import Any
+
+import numpy as np
 
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
-from harness.judge.evidence import vanished_sentences
-from harness.judge.sweep import Reading, Sweep, Vanished
+from harness.judge.readings import Ints, Readings
 from harness.judge.trial import Checker, Finding, Trial
+from harness.judge.vanished import NOTHING, find_vanished, vanished_sentences
 
-_WALKS = """
-SELECT w."user", w.region, w.walk, w.start_ns, w.done_ns, w.lo, w.pages > 1 AND w.whole AS judged
-FROM walk w SEMI JOIN (SELECT DISTINCT "user", region FROM walk WHERE pages > 1) u
-  ON u."user" = w."user" AND u.region = w.region
-WHERE NOT w.degraded ORDER BY w."user", w.region, w.start_ns
+_USERS = """(SELECT "user", region, dense_rank() OVER (ORDER BY "user", region) - 1 AS reader
+  FROM walk WHERE pages > 1 GROUP BY "user", region)"""
+_WALKS = f"""
+SELECT u.reader, w."user", w.walk, w.start_ns, w.done_ns, w.lo, w.pages > 1 AND w.whole AS judged
+FROM walk w JOIN {_USERS} u ON u."user" = w."user" AND u.region = w.region
+WHERE NOT w.degraded ORDER BY u.reader, w.start_ns, w.walk
 """
-_PAGES = """
-SELECT g.walk, g.op FROM page g JOIN walk w ON w.walk = g.walk
-WHERE NOT w.degraded AND w.pages > 1 ORDER BY g.walk, g.page
+_PAGES = f"""
+SELECT g.op, g.walk FROM page g JOIN walk w ON w.walk = g.walk
+JOIN {_USERS} u ON u."user" = w."user" AND u.region = w.region
+WHERE NOT w.degraded ORDER BY u.reader, w.start_ns, w.walk, g.page
 """
-_OLD = """
-SELECT g."user", g.region, i.pid FROM item i JOIN page g ON g.op = i.op
-SEMI JOIN (SELECT DISTINCT "user", region FROM page WHERE page > 0) u ON u."user" = g."user" AND u.region = g.region
+_OLD = f"""
+SELECT u.reader, i.pid FROM item i JOIN page g ON g.op = i.op
+JOIN {_USERS} u ON u."user" = g."user" AND u.region = g.region
 JOIN post_id k ON k.pid = i.pid
 WHERE k.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0) AND NOT g.degraded
-GROUP BY g."user", g.region, i.pid HAVING count(DISTINCT g.walk) > 1
+GROUP BY u.reader, i.pid HAVING count(DISTINCT g.walk) > 1
 """
 _OVERLAP = f"""
 SELECT "user", region, page, sent_ns FROM (
@@ -44,19 +48,11 @@ SELECT "user", region, page, sent_ns FROM (
 
 
 def check(trial: Trial) -> Finding:
-    """Sweep each user's walks for known posts they skip, and look for pages that overlap."""
-    pages: dict[int, list[int]] = {}
-    for walk, op in trial.rows(_PAGES):
-        pages.setdefault(walk, []).append(op)
+    """Find known posts that a user's walks skip, and pages that overlap."""
+    walks = trial.columns(_WALKS)
+    readings = _readings(trial, walks)
     old = _old_posts(trial)
-    observations, walks = 0, 0
-    vanished: list[Vanished] = []
-    for (user, region), rows in groupby(trial.rows(_WALKS), key=lambda row: row[:2]):
-        readings = [_reading(trial, pages, *row[2:]) for row in rows]
-        sweep = Sweep(stable=old.get((user, region), ()), ignored=trial.ignored(user))
-        vanished += sweep.run(readings)
-        observations += sweep.observations
-        walks += sum(r.judged for r in readings)
+    observations, vanished = find_vanished(trial, readings, walks["user"], old)
     overlaps = trial.rows(_OVERLAP)
     return Finding(
         observations=observations,
@@ -66,25 +62,34 @@ def check(trial: Trial) -> Finding:
             f"page {page} of user {user} in {region} at {trial.case.at(sent)} overlaps the page before it"
             for user, region, page, sent in overlaps
         ],
-        note=f"{walks:,} walks of two pages or more",
+        note=f"{int(walks['judged'].sum()):,} walks of two pages or more",
     )
 
 
-def _reading(
-    trial: Trial, pages: dict[int, list[int]], walk: int, start_ns: int, done_ns: int, lo: int, judged: bool
-) -> Reading:
-    items = [pid for op in pages.get(walk, [walk]) for pid in trial.shown.of(op)]
-    return Reading(walk, start_ns, done_ns, lo, FOREVER_NS, items, judged)
+def _readings(trial: Trial, walks: dict[str, Any]) -> Readings:
+    """A walk as one reading, from the top to the end of its last page."""
+    pages = trial.columns(_PAGES)
+    items, page_ends = trial.shown.gather(pages["op"])
+    last_page = np.append(np.diff(pages["walk"]) != 0, True)[: len(page_ends)]
+    return Readings(
+        reader=walks["reader"],
+        op=walks["walk"],
+        start_ns=walks["start_ns"],
+        done_ns=walks["done_ns"],
+        lo=walks["lo"],
+        hi=np.full(len(walks["lo"]), FOREVER_NS, dtype=np.int64),
+        judged=walks["judged"],
+        items=items,
+        ends=page_ends[last_page],
+    )
 
 
-def _old_posts(trial: Trial) -> dict[tuple[int, str], set[int]]:
-    """(user, region) -> posts from before the run that at least two of his walks show."""
+def _old_posts(trial: Trial) -> tuple[Ints, Ints]:
+    """(readers, posts from before the run that at least two of his walks show)."""
     if trial.case.scenario.population.joined != "all":
-        return {}
-    old: dict[tuple[int, str], set[int]] = {}
-    for user, region, pid in trial.rows(_OLD):
-        old.setdefault((user, region), set()).add(pid)
-    return old
+        return NOTHING
+    rows = trial.columns(_OLD)
+    return rows["reader"], rows["pid"]
 
 
 CHECKER = Checker(check, needs=("paging",))

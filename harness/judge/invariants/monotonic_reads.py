@@ -10,42 +10,43 @@ Inconclusive: no session read the same stretch twice.
 
 from __future__ import annotations
 
-from itertools import groupby
-
-from harness.judge.evidence import vanished_sentences
-from harness.judge.sweep import Reading, Sweep, Vanished
+from harness.judge.readings import Readings
 from harness.judge.trial import Checker, Finding, Trial
+from harness.judge.vanished import find_vanished, vanished_sentences
 
 # Pages of sessions with more than one read; feed/new has an empty range: it teaches, and is not judged.
 _READS = """
-SELECT session, region, "user", op, sent_ns, done_ns, lo, hi, judged FROM (
+SELECT dense_rank() OVER (ORDER BY session, region) - 1 AS reader, "user", op, sent_ns, done_ns, lo, hi, judged FROM (
   SELECT session, region, "user", op, sent_ns, done_ns, lo, hi, true AS judged FROM page WHERE NOT degraded
   UNION ALL
   SELECT session, region, "user", id, sent_ns, done_ns, 0, 0, false FROM op
   WHERE kind = 'feed_new' AND outcome = 'ok' AND degraded = ''
 ) QUALIFY count(*) OVER (PARTITION BY session, region) > 1
-ORDER BY session, region, sent_ns
+ORDER BY reader, sent_ns
 """
 
 
 def check(trial: Trial) -> Finding:
-    """Sweep each session's reads for items that vanished."""
-    observations, sessions = 0, 0
-    vanished: list[Vanished] = []
-    for (_, _, user), rows in groupby(trial.rows(_READS), key=lambda row: row[:3]):
-        sweep = Sweep(ignored=trial.ignored(user))
-        readings = [
-            Reading(op, sent, done, lo, hi, trial.shown.of(op), judged)
-            for _, _, _, op, sent, done, lo, hi, judged in rows
-        ]
-        vanished += sweep.run(readings)
-        observations += sweep.observations
-        sessions += 1
+    """Find, in each session's reads, the items that vanished."""
+    rows = trial.columns(_READS)
+    items, ends = trial.shown.gather(rows["op"])
+    readings = Readings(
+        reader=rows["reader"],
+        op=rows["op"],
+        start_ns=rows["sent_ns"],
+        done_ns=rows["done_ns"],
+        lo=rows["lo"],
+        hi=rows["hi"],
+        judged=rows["judged"],
+        items=items,
+        ends=ends,
+    )
+    observations, vanished = find_vanished(trial, readings, rows["user"])
     return Finding(
         observations=observations,
         violations=len(vanished),
         evidence=vanished_sentences(trial, vanished, "read"),
-        note=f"{sessions:,} sessions that read again",
+        note=f"{len(set(rows['reader'].tolist())):,} sessions that read again",
     )
 
 

@@ -1,12 +1,34 @@
-"""Sentences of evidence that several checkers share."""
+"""What vanished from the readings of all readers, and the sentences that tell of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from harness.judge.case import EVIDENCE_LIMIT
-from harness.judge.sweep import Vanished
+from harness.judge.readings import Ints, Readings, survey
+from harness.judge.sweep import Sweep, Vanished
 from harness.judge.trial import Trial
+
+NOTHING: tuple[Ints, Ints] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def find_vanished(
+    trial: Trial, readings: Readings, users: Ints, stable: tuple[Ints, Ints] = NOTHING
+) -> tuple[int, list[Vanished]]:
+    """(number of times a known item had to be shown, what was not). `users`: the user of each reading."""
+    counted = survey(readings, trial.ignored_by_all, stable)
+    particular = np.unique(readings.reader[np.isin(users, list(trial.particular))])
+    swept = np.union1d(counted.suspects, particular)
+    observations = int(counted.expected.sum() - counted.expected[swept].sum())
+    vanished: list[Vanished] = []
+    for reader in swept.tolist():
+        user = int(users[np.searchsorted(readings.reader, reader)])
+        sweep = Sweep(stable[1][stable[0] == reader].tolist(), trial.ignored(user))
+        vanished += sweep.run(readings.of(reader))
+        observations += sweep.observations
+    return observations, vanished
 
 
 def vanished_sentences(trial: Trial, vanished: Sequence[Vanished], what: str) -> list[str]:
