@@ -21,13 +21,13 @@ MILLION = Size(
     follows=50,
     listeners=3_900,
     panel=200,
-    posts_per_s=330.0,
-    reads_per_s=1_620.0,
+    posts_per_s=345.0,
+    reads_per_s=1_690.0,
     phase_s=60.0,
     final_readers=400,
     history=2,
 )
-"""about 60,000 posts, 580,000 events and 320,000 reads"""
+"""about 63,000 posts, 610,000 events and 330,000 reads"""
 
 
 def main() -> int:

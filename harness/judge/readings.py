@@ -18,7 +18,8 @@ from harness.judge.sweep import Reading
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-_CHUNK = 4_000_000
+_CHUNK = 400_000
+"""items looked at together: few enough to stay in the processor's cache"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,22 @@ class Readings:
     judged: Bools
     items: Ints
     ends: Ints
+
+    def part(self, first: int, end: int) -> Readings:
+        """Readings first .. end-1."""
+        begin = int(self.ends[first - 1]) if first else 0
+        cut = slice(first, end)
+        return Readings(
+            reader=self.reader[cut],
+            op=self.op[cut],
+            start_ns=self.start_ns[cut],
+            done_ns=self.done_ns[cut],
+            lo=self.lo[cut],
+            hi=self.hi[cut],
+            judged=self.judged[cut],
+            items=self.items[begin : int(self.ends[end - 1])],
+            ends=self.ends[cut] - begin,
+        )
 
     @property
     def owner(self) -> Ints:
@@ -60,18 +77,36 @@ class Survey:
 
 
 def survey(readings: Readings, ignored: Bools, stable: tuple[Ints, Ints]) -> Survey:
-    """Count what was known and what was shown.
+    """Count what was known and what was shown, some readers at a time.
 
     ignored bool[items]: items that do not count. stable: (readers, items), items a reader knows from the start.
     """
-    width, readers = len(ignored), int(readings.reader[-1]) + 1 if len(readings.reader) else 0
+    expected = np.zeros(int(readings.reader[-1]) + 1 if len(readings.reader) else 0, dtype=np.int64)
+    suspects = [np.zeros(0, dtype=np.int64)]
+    first = 0
+    while first < len(readings.reader):
+        full = int(np.searchsorted(readings.ends, (readings.ends[first - 1] if first else 0) + _CHUNK))
+        last = readings.reader[min(full, len(readings.reader) - 1)]
+        end = int(np.searchsorted(readings.reader, last, side="right"))
+        mine = (stable[0] >= readings.reader[first]) & (stable[0] <= last)
+        part = readings.part(first, end)
+        counts, odd = _survey_part(part, ignored, (stable[0][mine], stable[1][mine]))
+        np.add.at(expected, part.reader, counts)
+        suspects.append(part.reader[odd])
+        first = end
+    return Survey(expected, np.unique(np.concatenate(suspects)))
+
+
+def _survey_part(readings: Readings, ignored: Bools, stable: tuple[Ints, Ints]) -> tuple[Ints, Bools]:
+    """For each reading: how many known items it had to show, and whether it must be looked at."""
+    width = len(ignored)
     kept = ~ignored[readings.items]
     items, owner = readings.items[kept], readings.owner[kept]
     count = ~ignored[stable[1]]
     keys = np.concatenate([readings.reader[owner] * width + items, stable[0][count] * width + stable[1][count]])
     done = np.concatenate([readings.done_ns[owner], np.full(int(count.sum()), -1, dtype=np.int64)])
     if not len(keys):
-        return Survey(np.zeros(readers, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return np.zeros(len(readings.op), dtype=np.int64), np.zeros(len(readings.op), dtype=bool)
     order = np.argsort(keys, kind="stable")
     fresh = np.diff(keys[order], prepend=-1) > 0
     known = keys[order][fresh]
@@ -84,8 +119,7 @@ def survey(readings: Readings, ignored: Bools, stable: tuple[Ints, Ints]) -> Sur
     expected = _expected(readings, known, since, width)
     odd = readings.judged & (expected != shown)
     odd[_repeating(order, fresh, owner)] = True
-    total = np.bincount(readings.reader, weights=expected, minlength=readers).astype(np.int64)
-    return Survey(total, np.unique(readings.reader[odd]))
+    return expected, odd
 
 
 def _repeating(order: Ints, fresh: Bools, owner: Ints) -> Ints:
@@ -104,14 +138,7 @@ def _expected(readings: Readings, known: Ints, since: Ints, width: int) -> Ints:
     first = np.searchsorted(known, base + np.clip(readings.lo, 0, width))
     end = np.searchsorted(known, base + np.clip(readings.hi, 0, width))
     lengths = np.where(readings.judged, np.maximum(end - first, 0), 0)
-    expected = np.zeros(len(lengths), dtype=np.int64)
-    borders = np.concatenate([[0], np.cumsum(lengths)])
-    at = 0
-    while at < len(lengths):
-        to = max(at + 1, int(np.searchsorted(borders, borders[at] + _CHUNK)) - 1)
-        owner = np.repeat(np.arange(at, to), lengths[at:to])
-        place = np.arange(borders[at], borders[to]) - borders[owner] + first[owner]
-        there = since[place] <= readings.start_ns[owner]
-        expected[at:to] = np.bincount(owner[there] - at, minlength=to - at)
-        at = to
-    return expected
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths - first, lengths)
+    there = since[place] <= readings.start_ns[owner]
+    return np.bincount(owner[there], minlength=len(lengths))

@@ -37,7 +37,7 @@ SELECT u.reader, i.pid FROM item i JOIN page g ON g.op = i.op
 JOIN {_USERS} u ON u."user" = g."user" AND u.region = g.region
 JOIN post_id k ON k.pid = i.pid
 WHERE k.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0) AND NOT g.degraded
-GROUP BY u.reader, i.pid HAVING count(DISTINCT g.walk) > 1
+GROUP BY u.reader, i.pid HAVING min(g.walk) <> max(g.walk)
 """
 _OVERLAP = f"""
 SELECT "user", region, page, sent_ns FROM (
