@@ -37,6 +37,9 @@ GROUP_FOLLOWERS = 4000
 _TIMEOUT_S = 2.0
 _RETRY_S = 0.05
 _SLICE_PAUSE_S = 0.002
+WALK = 100_000
+"""part numbers of a post: page + WALK * repeated walk"""
+MAX_WALKS = 5
 
 
 def parse_position(text: str) -> Position:
@@ -52,7 +55,7 @@ class LaneFeed:
     owner: LaneOwner
     position: Position
     page: int = 0
-    """next page of the entry behind `position`; 0: it was not begun"""
+    """next part of the entry behind `position`; 0: it was not begun"""
     begun: Position | None = None
 
     def wants(self, position: Position, page: int) -> bool:
@@ -62,11 +65,21 @@ class LaneFeed:
         return position != self.begun or page >= self.page
 
 
+class _Post:
+    """A post on its way."""
+
+    def __init__(self, entry_id: str, event: PostEvent, source: bytes) -> None:
+        self.entry_id, self.event, self.source = entry_id, event, source
+        self.position = parse_position(entry_id)
+        self.entry = pack_entry(event.id, event.ts_us, event.author)
+
+
 @dataclass
 class _Group:
     """What is about to be written to all lanes together."""
 
-    pages: list[tuple[Position, PostEvent, bytes, bytes, int, FollowerPage]] = field(default_factory=list)
+    pages: list[tuple[_Post, int, FollowerPage, bool]] = field(default_factory=list)
+    """(post, part, page, whether the post is complete with it)"""
     removals: list[tuple[Position, Removal]] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     """places in `pages` (>= 0) and `removals` (~place), as they came"""
@@ -129,7 +142,9 @@ class Feeder:
                 position, progress = owner.wal.position(self._stream)
                 feed = LaneFeed(owner, parse_position(position))
                 if progress is not None:
-                    feed.begun, feed.page = parse_position(progress.position), progress.page
+                    # A repeated walk that was cut off begins from the first page: the list may have changed again.
+                    part = progress.page if progress.page < WALK else 0
+                    feed.begun, feed.page = parse_position(progress.position), part
                 self._feeds[lane] = feed
 
     async def _read(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -158,22 +173,42 @@ class Feeder:
         await self._flush(group)
 
     async def _add_post(self, group: _Group, entry_id: str, event: PostEvent, page: FollowerPage) -> _Group:
-        position = parse_position(entry_id)
-        source = f"{self._stream}:{entry_id}".encode()
-        entry = pack_entry(event.id, event.ts_us, event.author)
-        number = 0
-        while True:
-            group.order.append(len(group.pages))
-            group.pages.append((position, event, source, entry, number, page))
-            group.followers += len(page.hot) + len(page.cold)
-            if page.last:
-                return group
+        post = _Post(entry_id, event, f"{self._stream}:{entry_id}".encode())
+        version, steady, number = page.version, True, 0
+        while not page.last:
+            group = await self._add_page(group, post, number, page, last=False)
             number += 1
-            if self._sliced or group.followers >= GROUP_FOLLOWERS:
-                group.progress = Progress(entry_id, number, event.id)
-                group = await self._flush(group)
             (requested,) = await self._pages.request_many([(event.author, number)])
             page = await requested
+            steady = steady and page.version == version
+        if steady:
+            return await self._add_page(group, post, number, page, last=True)
+        group = await self._add_page(group, post, number, page, last=False)
+        return await self._walk_again(group, post, number + 1)
+
+    async def _walk_again(self, group: _Group, post: _Post, pages: int) -> _Group:
+        """The follower list changed on the way: somebody may have moved to a page that was read before.
+
+        Lanes know whom the post has reached, so nobody gets it twice.
+        """
+        for walk in range(1, MAX_WALKS + 1):
+            found = await self._pages.walk(post.event.author, pages)
+            steady = len({page.version for page in found}) == 1 or walk == MAX_WALKS
+            for number, page in enumerate(found):
+                group = await self._add_page(group, post, walk * WALK + number, page, last=steady and page.last)
+            if steady:
+                break
+            pages = len(found)
+        return group
+
+    async def _add_page(self, group: _Group, post: _Post, part: int, page: FollowerPage, *, last: bool) -> _Group:
+        group.order.append(len(group.pages))
+        group.pages.append((post, part, page, last))
+        group.followers += len(page.hot) + len(page.cold)
+        if last or not (self._sliced or group.followers >= GROUP_FOLLOWERS):
+            return group
+        group.progress = Progress(post.entry_id, part + 1, post.event.id)
+        return await self._flush(group)
 
     async def _flush(self, group: _Group) -> _Group:
         """Write a group to every lane; returns a new one."""
@@ -187,8 +222,8 @@ class Feeder:
             await feed.owner.wait_room()
             self._write(lane, feed, group)
         now_ms = time.time() * 1000
-        for position, *_ in group.pages:
-            LAG.observe(max(0.0, (now_ms - position[0]) / 1000))
+        for post, *_ in group.pages:
+            LAG.observe(max(0.0, (now_ms - post.position[0]) / 1000))
         if self._sliced:
             for feed in self._feeds.values():
                 await feed.owner.wait_applied(feed.owner.index.next - 1)
@@ -203,12 +238,13 @@ class Feeder:
                 if feed.wants(position, 0):
                     items.append(removal)
                 continue
-            position, event, source, entry, number, page = group.pages[place]
-            if feed.wants(position, number):
+            post, part, page, last = group.pages[place]
+            if feed.wants(post.position, part):
                 hot, cold = page.hot_of(lane), page.cold_of(lane)
                 if self._one_tier:
                     hot, cold = np.concatenate((hot, cold)), cold[:0]
-                items.append(PostPage(source, event.id, event.author, entry, hot, cold, number, page.last))
+                event = post.event
+                items.append(PostPage(post.source, event.id, event.author, post.entry, hot, cold, part, last))
         done = max(feed.position, parse_position(group.done)) if group.done else feed.position
         progress = group.progress
         if progress is not None and not feed.wants(parse_position(progress.position), progress.page):

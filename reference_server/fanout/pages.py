@@ -43,6 +43,8 @@ class FollowerPage(NamedTuple):
     cold_offsets: list[int]
     cold: Users
     last: bool
+    version: int
+    """state of the author's follower list: pages of different versions may have lost a follower between them"""
 
     def hot_of(self, lane: int) -> Users:
         """Hot followers of a lane."""
@@ -57,6 +59,7 @@ class _Wire(msgspec.Struct, array_like=True):
     hot: tuple[list[int], bytes]
     cold: tuple[list[int], bytes]
     last: bool
+    version: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(_Wire)
@@ -66,7 +69,7 @@ def decode_page(data: bytes) -> FollowerPage:
     """A page from its msgpack form. Raises msgspec.DecodeError."""
     wire = _decoder.decode(data)
     hot, cold = np.frombuffer(wire.hot[1], "<u4"), np.frombuffer(wire.cold[1], "<u4")
-    return FollowerPage(wire.hot[0], hot, wire.cold[0], cold, wire.last)
+    return FollowerPage(wire.hot[0], hot, wire.cold[0], cold, wire.last, wire.version)
 
 
 def cache_key(author: int, page: int) -> str:
@@ -104,6 +107,16 @@ class FollowerPages:
             future.set_result(decode_page(value))
             futures.append(future)
         return futures
+
+    async def walk(self, author: int, pages: int) -> list[FollowerPage]:
+        """All pages of an author straight from the graph; as fast as can be, so that they are of one version.
+
+        `pages`: how many there were lately.
+        """
+        found = [decode_page(data) for data in await asyncio.gather(*[self._ask(author, n) for n in range(pages)])]
+        while not any(page.last for page in found):
+            found.append(decode_page(await self._ask(author, len(found))))
+        return found[: [page.last for page in found].index(True) + 1]
 
     async def close(self) -> None:
         """Drop what is under way and the connection to redis-cache."""

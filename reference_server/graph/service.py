@@ -109,13 +109,16 @@ class GraphService:
         return {"ping": _ping, "metrics": metrics, **{name: getattr(self, name) for name in (*names, "stats")}}
 
     async def followers(self, author: int, page: int) -> list[Any]:
-        """[hot page, cold page, last]: each page [lane offsets, user numbers by lane, u32 little-endian]."""
+        """[hot page, cold page, last, version]: each page [lane offsets, user numbers by lane, u32 little-endian].
+
+        Pages of one version fit together; between two versions followers may have moved to another page.
+        """
         self._check(author)
         if page < 0:
             raise RpcError("bad-request", f"page must be >= 0, got {page}")
         hot, cold, last = self.view.page(author, page)
         self.pages.served(author, page)
-        return [hot, cold, last]
+        return [hot, cold, last, self.view.version(author)]
 
     async def follower_count(self, author: int) -> int:
         """How many active followers the author has, itself not counted."""

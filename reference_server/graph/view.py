@@ -6,6 +6,7 @@ not taken back, and neither side blocks the other.
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -78,6 +79,11 @@ class GraphView:
         if page == 0 and self.changes.joined[author]:
             warm = np.insert(warm, np.searchsorted(warm, author), np.uint32(author))
         return self._by_lane(warm), self._by_lane(users[~hot]), part.stop >= len(edges.users)
+
+    def version(self, author: int) -> int:
+        """Names the state of the author's follower list; 0 while it fits one page."""
+        users = self.followers(author).users
+        return zlib.crc32(users.tobytes()) if len(users) > PAGE else 0
 
     def _by_lane(self, users: Users) -> LanePage:
         lanes = lanes_of(users, self.lanes)

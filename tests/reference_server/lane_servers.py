@@ -133,6 +133,7 @@ class GraphStub:
         self.cold: dict[int, set[int]] = {}
         self.away = False
         self.asked: list[tuple[int, int]] = []
+        self.after_page: Callable[[int, int], None] = lambda author, page: None
         self.server: asyncio.Server | None = None
 
     def follow(self, author: int, users: Iterable[int], *, hot: bool = True) -> None:
@@ -161,7 +162,10 @@ class GraphStub:
         if page == 0:
             warm = sorted({*warm, author})
         last = (page + 1) * self.page >= len(everybody)
-        return [self._by_lane(warm), self._by_lane([user for user in part if user not in hot]), last]
+        version = hash(tuple(everybody)) & 0xFFFFFFFF
+        reply = [self._by_lane(warm), self._by_lane([user for user in part if user not in hot]), last, version]
+        self.after_page(author, page)
+        return reply
 
     def _by_lane(self, users: list[int]) -> tuple[list[int], bytes]:
         array = np.array(users, np.uint32)

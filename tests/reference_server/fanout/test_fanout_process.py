@@ -191,6 +191,25 @@ async def test_follower_pages_are_cached_until_the_graph_deletes_them(region: Fa
     assert len(await region.timeline(10)) == len(first) + 2
 
 
+@pytest.mark.parametrize("stream", ["posts", "celeb"])
+@pytest.mark.parametrize("region", [{"page": 10}], indirect=True)
+async def test_a_follower_who_leaves_between_two_pages_takes_nobody_along(region: FanoutRegion, stream: str) -> None:
+    """All behind the leaver move up by one, one of them to a page that was read before."""
+    region.graph.follow(1, range(2, 37))
+    leavers = [3, 4, 5]
+
+    def leave(_: int, page: int) -> None:
+        if page == 1 and leavers:
+            region.graph.hot[1].discard(leavers.pop())
+
+    region.graph.after_page = leave
+    region.start_worker()
+    await region.serving()
+    post = await region.post(1, stream)
+    await region.caught_up(stream)
+    await check_timelines(region, dict.fromkeys(range(6, 37), [post]))
+
+
 async def test_a_worker_ends_cleanly(region: FanoutRegion) -> None:
     worker = region.start_worker()
     await region.serving()

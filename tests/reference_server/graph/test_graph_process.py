@@ -98,7 +98,7 @@ async def test_sigkill_loses_nothing_and_doubles_nothing(region: Region) -> None
         pending += [await region.append("join", 0), await region.append("follow", 1, 0)]
         await region.ask("sync", next(p for p in reversed(pending) if p))
         assert users((await region.ask("excluded", 1))[0]) == [2]
-        hot, cold, _ = await region.ask("followers", 2, 0)
+        hot, cold, *_ = await region.ask("followers", 2, 0)
         assert sorted(users(hot[1]) + users(cold[1])) == [0, 2]
         assert await region.ask("counts", 0) == [1, 2]
 
