@@ -5,7 +5,7 @@ States, and when a batch of records counts as applied (only then may anybody be 
     JOINING    no connection yet since the lane was opened: batches are held
     UP         connected: a batch is applied once its barrier is answered
     LOST       the connection broke: batches are held while one attempt to reconnect runs
-    DOWN       the server cannot be reached: nobody can read the cache, batches are applied at once
+    DOWN       the server is gone, or silent for long: nobody can read the cache, batches are applied at once
 
 A break may have swallowed appends, so it always raises the lane's key generation (stored in the log first): timelines
 under the old keys count no more. Each connection begins by writing the generation's key, and only from that barrier on
@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 TIMELINE_TTL_S = 86_400
 TIMEOUT_S = 1.0
 """a barrier that takes longer counts as a broken connection"""
+SILENT_ATTEMPTS = 3
+"""so many connections without an answer, and the server counts as gone"""
 MAX_OUTSTANDING = 8
 GEN_REFRESH_S = 5.0
 _GEN_HURRY_S = 0.05
@@ -109,6 +111,7 @@ class CacheWriter:
         self._room.set()
         self._joined = asyncio.Event()
         self._gen_sent_s = 0.0
+        self._silent = 0
         self._refresh: asyncio.TimerHandle | None = None
         self._render_prefixes()
         self._client = Memcached(
@@ -238,6 +241,7 @@ class CacheWriter:
     def _up(self) -> None:
         _log.info("lane %d: memcached is there, generation %d", self._lane, self.gen)
         self.state = State.UP
+        self._silent = 0
         self._joined.set()
         self._release()
         self._keep_gen()
@@ -247,7 +251,10 @@ class CacheWriter:
             self.state = State.LOST
             self._raise_gen()
 
-    def _unreachable(self) -> None:
+    def _unreachable(self, refused: bool) -> None:
+        self._silent += 1
+        if not refused and self._silent < SILENT_ATTEMPTS:
+            return  # slow rather than gone: others may still read what is cached there
         if self.state is State.JOINING:
             self._raise_gen()
         if self.state is not State.DOWN:

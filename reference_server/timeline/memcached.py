@@ -21,7 +21,6 @@ from typing import NamedTuple
 BARRIER = b"mn\r\n"
 FIRST_RETRY_S = 0.01
 LAST_RETRY_S = 0.25
-_CHECK_S = 0.02
 _NEVER = float("inf")
 
 
@@ -140,12 +139,12 @@ class Memcached:
         hello: Callable[[], bytes] = bytes,
         on_up: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
-        on_unreachable: Callable[[], None] | None = None,
+        on_unreachable: Callable[[bool], None] | None = None,
     ) -> None:
         """`hello`: quiet commands that open each connection, ahead of anything else; `on_up` follows their barrier.
 
-        `on_lost`: an open connection broke; one attempt to connect follows at once, and `on_unreachable` tells that it
-        (or a later one) failed.
+        `on_lost`: an open connection broke; an attempt to connect follows at once. `on_unreachable` tells of each that
+        failed, and whether the server refused it (its process is gone) or was silent.
         """
         self.generation = 0
         """number of the current or last connection"""
@@ -244,39 +243,41 @@ class Memcached:
         wait_s = 0.0
         try:
             while True:
-                if await self._connect():
+                try:
+                    await self._connect()
+                except (OSError, TimeoutError) as error:
+                    if self._on_unreachable is not None:
+                        self._on_unreachable(isinstance(error, ConnectionRefusedError))
+                else:
                     wait_s = 0.0
                     await self._watch()
                     continue
-                if self._on_unreachable is not None:
-                    self._on_unreachable()
                 wait_s = min(max(2 * wait_s, FIRST_RETRY_S), LAST_RETRY_S)
                 await asyncio.sleep(wait_s)
         finally:
             if self._connection is not None:
                 self._connection.drop()
 
-    async def _connect(self) -> bool:
-        """Open a connection and say hello; the time for both together is limited."""
+    async def _connect(self) -> None:
+        """Open a connection and say hello; the time for both together is limited. Raises OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
         connection: _Connection | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(self._new_connection, self._host, self._port)
                 await connection.send(self._hello(), _NEVER)
+            if connection.lost:
+                raise MemcachedDown("lost at once")
         except (OSError, TimeoutError):
             if connection is not None:
                 connection.drop()
-            return False
-        if connection.lost:
-            return False
+            raise
         self._lost.clear()
         self._found.set()
         self.generation += 1
         self._connection = connection
         if self._on_up is not None:
             self._on_up()
-        return True
 
     async def _watch(self) -> None:
         """Return when the connection is lost; a batch past its deadline ends the connection."""
@@ -286,7 +287,7 @@ class Memcached:
         late = 0
         while not connection.lost:
             try:
-                async with asyncio.timeout(_CHECK_S):
+                async with asyncio.timeout(self._timeout_s / 4):
                     await self._lost.wait()
             except TimeoutError:
                 overdue = bool(connection.batches) and connection.batches[0].deadline < loop.time()

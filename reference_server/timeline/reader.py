@@ -38,7 +38,7 @@ from reference_server.timeline.read_measures import MATERIALISED, PUBLISHES, REB
 
 OWNER_TIMEOUT_S = 0.03
 SESSION_TIMEOUT_S = 0.25
-CACHE_TIMEOUT_S = 0.1
+CACHE_TIMEOUT_S = 0.2
 HOT_TTL_S = 600
 HOT_MARK_S = 660
 LEASE_S = 5

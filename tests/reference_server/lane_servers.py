@@ -81,6 +81,9 @@ class Server:
     def pause(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE_S
+        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < deadline, "not stopped"
 
     def resume(self) -> None:
         assert self.process is not None

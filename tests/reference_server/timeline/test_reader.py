@@ -160,6 +160,30 @@ async def test_the_cache_dies_and_returns_while_reads_go_on_complete(
     await check("cache")
 
 
+async def test_a_paused_cache_holds_nobody_up_for_long_and_is_outdated_when_it_goes_on(
+    lane: OpenLane, make_reader: ReaderMaker, memcached: Server
+) -> None:
+    reader = await connected(make_reader())
+    posts = [lane.post(1, hot=[USER])]
+    await reader.read(USER, True)
+    await reader.settle()
+    assert (await reader.read(USER, True)).source == "cache"
+    cache = lane.owner.cache
+    assert cache is not None
+    gen = cache.gen
+    memcached.pause()
+    posts.append(lane.post(1, hot=[USER]))
+    async with asyncio.timeout(4):
+        await lane.owner.wait_applied(2)
+    assert cache.state is State.DOWN
+    view = await reader.read(USER, True)
+    assert (ids_of(view.slots), view.degraded) == (posts[::-1], "")
+    memcached.resume()
+    await until(lambda: cache.state is State.UP and reader._cache.connected, "both are back")
+    assert cache.gen > gen
+    assert ids_of((await reader.read(USER, True)).slots) == posts[::-1]
+
+
 async def test_a_flushed_cache_is_filled_again(lane: OpenLane, make_reader: ReaderMaker, memcached: Server) -> None:
     reader = await connected(make_reader())
     posts = [lane.post(1, hot=[USER])]
