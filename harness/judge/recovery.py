@@ -2,7 +2,8 @@
 
 A window of one second, by the due time of its ops, is normal when no feed read failed, the p99 of feed reads and the
 p95 of post_to_event (ordinary authors) are within 500 ms, and there was something to measure. Service has recovered at
-the start of the first of 3 normal windows in a row; windows are counted from the undo.
+the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault strikes
+before that, or is still active, recovery is measured after the later one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.verdict import Check, CheckKind, Outcome
-from harness.judge.case import Fault
+from harness.judge.case import FOREVER_NS, Fault
 from harness.judge.trial import Trial
 
 WINDOW_NS = NS_PER_S
@@ -91,8 +92,13 @@ def _judge_fault(trial: Trial, fault: Fault, bound_s: float) -> Check:
         check.reason = "the fault was not undone"
         return check
     windows = _windows(trial, fault.undone_ns)
-    check.observations = len(windows)
     first = recovered_after(windows)
+    later = _interrupted_by(trial.case.faults, fault, first)
+    if later is not None:
+        check.skipped = True
+        check.reason = f"skipped: measured after {later.kind} of {later.handle}, which came before service was normal"
+        return check
+    check.observations = len(windows)
     if first is not None:
         check.value = first * WINDOW_NS / NS_PER_S
         check.verdict = Outcome.PASS if check.value <= bound_s else Outcome.FAIL
@@ -108,6 +114,18 @@ def _judge_fault(trial: Trial, fault: Fault, bound_s: float) -> Check:
         if not w.normal
     ][:20]
     return check
+
+
+def _interrupted_by(faults: Sequence[Fault], fault: Fault, first: int | None) -> Fault | None:
+    """The fault that was active, or struck, between the undo of `fault` and the end of its first normal windows."""
+    undone = fault.undone_ns or 0
+    until = FOREVER_NS if first is None else undone + (first + IN_A_ROW) * WINDOW_NS
+    for other in faults:
+        if other is fault or other.injected_ns is None:
+            continue
+        if other.injected_ns < until and (other.undone_ns or FOREVER_NS) > undone:
+            return other
+    return None
 
 
 _WINDOWS = """

@@ -78,6 +78,24 @@ def test_too_early_to_tell(made):
     assert "too early to tell" in check.reason
 
 
+def test_a_fault_that_strikes_before_recovery_takes_its_place(made):
+    h = readings(made, bad_until=22.0)
+    h.fault(12.0, 20.0, kind="partition", handle="link")
+    with h.trial() as trial:
+        first, second = judge_recovery(trial, 10.0)
+    assert first.skipped
+    assert first.reason == "skipped: measured after partition of link, which came before service was normal"
+    assert (second.verdict, second.value) == (Outcome.PASS, 2.0)
+
+
+def test_a_fault_long_after_recovery_changes_nothing(made):
+    h = readings(made, bad_until=11.0)
+    h.fault(20.0, 21.0, kind="partition", handle="link")
+    with h.trial() as trial:
+        first, _ = judge_recovery(trial, 10.0)
+    assert (first.verdict, first.value) == (Outcome.PASS, 1.0)
+
+
 def test_not_undone(made):
     h = readings(made, bad_until=12.0)
     h.faults[0].undone_ns = None
