@@ -139,7 +139,8 @@ class CacheWriter:
         await self._client.close()
 
     async def wait_room(self) -> None:
-        """Return when fewer than MAX_OUTSTANDING batches are under way."""
+        """Return when fewer than MAX_OUTSTANDING batches are under way. Always lets the event loop send what waits."""
+        await asyncio.sleep(0)
         while self._outstanding >= MAX_OUTSTANDING:
             self._room.clear()
             await self._room.wait()
