@@ -1,0 +1,63 @@
+"""What people can use is documented, and what is documented exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chaos.faults import KINDS
+from harness.cli import COMMANDS
+from harness.contract.profile import load_profile
+from harness.judge.invariants import CHECKERS
+from harness.run.scenario_file import load_scenario, scenario_paths
+from reference_server.settings import DEFECTS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_planted_defect_is_in_the_readme_and_known_to_the_profile():
+    assert set(re.findall(r"^\| `([a-z-]+)` \| .* \| `\w+`", README, re.MULTILINE)) == set(DEFECTS)
+    profile = load_profile("reference")
+    assert profile.start is not None
+    assert set(profile.start.defects) == set(DEFECTS)
+
+
+def test_the_catchers_named_in_the_readme_are_checkers():
+    rows = re.findall(r"^\| `[a-z-]+` \| [^|]+ \| (`.*`) \|$", README, re.MULTILINE)
+    catchers = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert catchers
+    assert catchers <= set(CHECKERS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme(command):
+    assert re.search(rf"\b{command}\b", README)
+
+
+@pytest.mark.parametrize("name", scenario_paths())
+def test_every_scenario_is_in_the_readme_and_is_short(name):
+    assert f"`{name}`" in README
+    assert load_scenario(name).duration_s <= 120
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_kind_has_its_page_entry(kind):
+    assert f"`{kind}`" in (ROOT / "docs" / "extend" / "fault.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+def test_the_readme_stays_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_lock_names_no_download_address():
+    assert "http" not in re.sub(
+        r"^[\w-]*http[\w-]*==", "", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE
+    )
