@@ -6,16 +6,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.interrupt import run_interruptible
 from harness.cli.output import RUNS, json_option, messages, print_json
 from harness.cli.watching import watching
+from harness.contract.profile import Profile
 from harness.core.errors import UsageError
 from harness.record.run_directory import RunDirectory
 from harness.report.terminal import print_verdict
 from harness.run.execute import Execution
 from harness.run.request import read_request
+
+WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedstorm doctor`)"}
 
 
 @click.command()
@@ -57,8 +61,15 @@ def run(
         print_json(verdict)
     else:
         print_verdict(verdict, console)
+        for part in lacking(run_files):
+            console.print(f"note: the target ran without {part}; {WITHOUT.get(part, 'see `feedstorm doctor`')}")
         console.print(f"report: {run_files.report}", soft_wrap=True)
     raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
+
+
+def lacking(run_files: RunDirectory) -> list[str]:
+    """Parts the target did without in this run."""
+    return msgspec.json.decode(run_files.profile.read_bytes(), type=Profile).missing
 
 
 def _run_directory(out: Path | None, scenario: str) -> Path:

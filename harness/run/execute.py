@@ -27,7 +27,7 @@ from chaos.schedule import FaultRunner
 from chaos.timeline import DueFault, due_faults
 from harness.contract.profile import Profile, require_loopback
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.errors import ResidueError, UnavailableError, UsageError
+from harness.core.errors import UnavailableError, UsageError
 from harness.core.scenario import Scenario
 from harness.core.verdict import Verdict
 from harness.load.members import make_plan
@@ -112,9 +112,7 @@ class Execution:
     def _prepare(self) -> None:
         """Stages 1 and 2."""
         self._say("making the population")
-        left = stages.heal_older_runs(self.run.path.parent)
-        if left:
-            raise ResidueError("left by an older run and not undone:\n" + "\n".join(left))
+        stages.heal_older_runs(self.run.path.parent)
         stages.link_latest(self.run)
         spec = self.request.scenario.population
         self.population = make_population(spec, self.request.scenario.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,29 @@ def write_profile(run: RunDirectory, profile: Profile) -> None:
     run.profile.write_bytes(msgspec.json.encode(profile))
 
 
-def heal_older_runs(runs: Path) -> list[str]:
-    """Undo what runs that were killed left behind. Returns what could not be undone."""
-    left: list[str] = []
+def heal_older_runs(runs: Path) -> None:
+    """Undo what runs that were killed left behind: faults, and the data of their stacks.
+
+    Raises ResidueError when a fault cannot be undone. Runs that are still alive are left alone.
+    """
     for ledger in sorted(runs.glob("*/ledger.jsonl")):
         if not ledger.parent.is_symlink():
-            left += heal(ledger)
-    return left
+            heal(ledger)
+    for stack in sorted(runs.glob("*/stack")):
+        if not stack.parent.is_symlink() and not _in_use(stack):
+            shutil.rmtree(stack, ignore_errors=True)
+
+
+def _in_use(stack: Path) -> bool:
+    """Whether a process was started with this directory on its command line."""
+    marker = str(stack).encode()
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker in command.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
 
 
 async def create_population(profile: Profile, population: Population) -> None:

@@ -144,3 +144,26 @@ def test_nothing_is_left_when_the_harness_dies_in_mid_fault(tmp_path, sig, code)
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     wait_until(lambda: processes_of(str(out)) == [], 20, f"no process is left, but {processes_of(str(out))}")
+
+
+def test_a_missing_toxiproxy_is_said_and_a_scenario_that_needs_it_is_exit_4_by_name(scenario, tmp_path):
+    environment = os.environ | {"FEEDSTORM_TOXIPROXY": "none"}
+    words = command("region-lag", tmp_path / "lag", "--set", "population.users=300", "--set", "population.listeners=10")
+    words += ["--set", "population.panel=10", "--set", "population.mean_follows=5"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, timeout=90, check=False)
+    assert done.returncode == 4, done.stderr.decode()
+    assert b"scenario region-lag needs toxiproxy" in done.stderr
+    words = command(scenario, tmp_path / "run")
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"without toxiproxy" in done.stderr
+
+
+def test_a_real_edge_list_is_the_population(scenario, tmp_path):
+    edges = tmp_path / "edges.txt"
+    edges.write_text("# SNAP\n" + "".join(f"{u}\t{(u * 7 + k) % 120}\n" for u in range(120) for k in range(1, 9)))
+    words = command(scenario, tmp_path / "run", "--set", f"population.graph=edges:{edges}")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=90, check=False)
+    assert failed(tmp_path / "run") == set(), done.stderr.decode()
+    resolved = json.loads((tmp_path / "run" / "scenario.json").read_text())
+    assert resolved["population"]["users"] == 120

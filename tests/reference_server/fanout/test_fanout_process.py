@@ -8,7 +8,7 @@ import signal
 
 import msgspec
 import pytest
-from conftest import FanoutRegion
+from fanout_region import FanoutRegion
 from lane_servers import until
 
 from reference_server.partition import lane_of
