@@ -1,4 +1,4 @@
-"""Real memcached and redis processes, a stub of the graph, and lanes in this process, for timeline and fan-out tests."""
+"""Real memcached and redis processes, a stub of the graph, lanes in this process: for timeline and fan-out tests."""
 
 from __future__ import annotations
 

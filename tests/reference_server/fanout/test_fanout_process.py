@@ -207,7 +207,7 @@ async def test_a_follower_who_leaves_between_two_pages_takes_nobody_along(region
     await region.serving()
     post = await region.post(1, stream)
     await region.caught_up(stream)
-    await check_timelines(region, dict.fromkeys(range(6, 37), [post]))
+    await check_timelines(region, {user: [post] for user in range(6, 37)})
 
 
 async def test_a_worker_ends_cleanly(region: FanoutRegion) -> None:
