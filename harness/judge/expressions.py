@@ -6,7 +6,7 @@
     "invariants"     = "all"            (or a list of names; [] for none; all when absent)
     "recovery"       = "<= 10s"
 
-Aggregations: p(N), med, avg, min, max (times of successful ops), count, rate (ops a second), failures (number, or
+Aggregations: p(N), med, avg, min, max (times of successful ops), count, rate (of successful ops), failures (number, or
 share when the bound has a %). A time without a unit is in milliseconds, as in k6.
 """
 

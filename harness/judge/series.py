@@ -12,13 +12,6 @@ from harness.judge.case import Case, Fault
 from harness.judge.trial import Trial
 
 CURVE = (0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 100)
-COLOURS = {
-    "kill": "#d62728",
-    "pause": "#9467bd",
-    "cache-flush": "#ff7f0e",
-    "latency": "#1f77b4",
-    "partition": "#8c564b",
-}
 DEFAULT_COLOUR = "#7f7f7f"
 
 # metric -> (columns that make the key, the second quantile shown)
@@ -100,5 +93,5 @@ def _fault(case: Case, fault: Fault) -> dict[str, Any]:
         "handle": fault.handle,
         "start_s": ((fault.injected_ns or 0) - case.t0_ns) / NS_PER_S,
         "end_s": (end - case.t0_ns) / NS_PER_S,
-        "colour": fault.colour or COLOURS.get(fault.kind, DEFAULT_COLOUR),
+        "colour": fault.colour or DEFAULT_COLOUR,
     }

@@ -98,7 +98,7 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
     )
     good = count - failed
     check.observations = good if threshold.unit == "ns" else count
-    value = _value(threshold, count, failed, measured, (phase.end_ns - phase.start_ns) / NS_PER_S)
+    value = _value(threshold, good, failed, measured, (phase.end_ns - phase.start_ns) / NS_PER_S)
     _decide(check, threshold, value)
     if check.verdict is Outcome.FAIL:
         check.evidence = _evidence(trial, threshold, where, values)
@@ -115,14 +115,15 @@ def _aggregate(threshold: Threshold) -> str:
     return "NULL"
 
 
-def _value(threshold: Threshold, count: int, failed: int, measured: float | None, seconds: float) -> float | None:
+def _value(threshold: Threshold, good: int, failed: int, measured: float | None, seconds: float) -> float | None:
     """The measured value in the unit of the bound; None when there is nothing to measure."""
     match threshold.aggregation:
         case "count":
-            return float(count)
+            return float(good)
         case "rate":
-            return count / seconds if seconds else None
+            return good / seconds if seconds else None
         case "failures":
+            count = good + failed
             return None if not count else failed / count if threshold.unit == "%" else float(failed)
         case _:
             return None if measured is None else float(measured)
