@@ -37,7 +37,7 @@ async def main(context: Context) -> None:
     graph = rpc.RpcClient(context.socket("graph"))
     tombstones = Tombstones(cache)
     archiver = Archiver(keeper, store, tombstones, NO_WAL_DELAY_S if settings.has_defect("no-wal") else 0.0)
-    imports = Imports(keeper, store, graph)
+    imports = Imports(keeper, store, graph, clients)
     try:
         inserted = await store.prefill(history_rows(settings))
         _log.info("history: %d posts inserted", inserted)

@@ -1,5 +1,7 @@
 """Imports of inherited follows: jobs stream -> graph, a thousand follows a batch, off the critical path of a sign-up.
 
+When a user's follows are in, the owner of his lane writes what the followees posted meanwhile into his timeline.
+
 The position moves when the imports of a batch of jobs are done, so a crash repeats some; the graph tells where each
 stood, and its batches are idempotent.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import Counter
@@ -15,13 +18,14 @@ from prometheus_client import Counter
 from reference_server.durable import ArchiveBatch
 from reference_server.events import STREAM_GRAPH, STREAM_JOBS, ImportEvent
 from reference_server.jobs.store import Store
+from reference_server.partition import lane_of
 from reference_server.queue import START, StreamKeeper
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 
 FOLLOWS_A_BATCH = 1000
 JOBS_A_BATCH = 64
 AT_ONCE = 8
-GRAPH_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 10.0
 RETRY_S = (0.05, 1.0)
 """pause after a failed call: first, longest"""
 _log = logging.getLogger(__name__)
@@ -32,10 +36,12 @@ _FOLLOWS = Counter("jobs_imported_follows", "Inherited follows imported")
 class Imports:
     """Runs the imports of one region."""
 
-    def __init__(self, keeper: StreamKeeper, store: Store, graph: RpcClient) -> None:
+    def __init__(self, keeper: StreamKeeper, store: Store, graph: RpcClient, lanes: Sequence[RpcClient]) -> None:
+        """`lanes`: the lanes' owners, by lane."""
         self._keeper = keeper
         self._store = store
         self._graph = graph
+        self._lanes = lanes
         self._slots = asyncio.Semaphore(AT_ONCE)
         self.position = START
 
@@ -77,13 +83,24 @@ class Imports:
                 _IMPORTS.labels("refused").inc()
             else:
                 _IMPORTS.labels("done").inc()
+                await self._catch_up(user)
+
+    async def _catch_up(self, user: int) -> None:
+        """Have what the followees wrote before and while their follows were imported written into the timeline."""
+        try:
+            await self._ask(self._lanes[lane_of(user, len(self._lanes))], "materialise", user, 0, True)
+        except RpcError as error:
+            _log.warning("timeline of user %d waits for its next session: %s", user, error)
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         """The graph's answer, however long it is away. Raises RpcError when it refuses."""
+        return await self._ask(self._graph, method, *arguments)
+
+    async def _ask(self, part: RpcClient, method: str, *arguments: Any) -> Any:
         pause_s, longest_s = RETRY_S
         while True:
             try:
-                return await self._graph.call(method, *arguments, timeout_s=GRAPH_TIMEOUT_S)
+                return await part.call(method, *arguments, timeout_s=CALL_TIMEOUT_S)
             except (RpcUnavailable, RpcTimeout):
                 await asyncio.sleep(pause_s)
                 pause_s = min(longest_s, pause_s * 2)

@@ -145,7 +145,7 @@ class LaneOwner:
         """The user has a session until that Unix second."""
         self.activity.mark_hot(user, until_s, time.time())
         batch = self.wal.batch()
-        batch.hot(user, int(until_s))
+        batch.hot(user, int(self.activity.hot_until[user]))
         self.wal.write(batch)
 
     def store_gen(self, gen: int) -> None:

@@ -42,6 +42,7 @@ class Region:
         self.follows: dict[int, int] = {}
         self.done: dict[int, int] = {}
         self.batches: list[tuple[int, int, int]] = []
+        self.caught_up: list[tuple[int, int, bool]] = []
         self.synced: list[str] = []
         self.refused: set[int] = set()
         self.hold_imports = asyncio.Event()
@@ -63,8 +64,12 @@ class Region:
         async def position() -> dict[str, str]:
             return self.lane_positions[lane]
 
+        async def materialise(user: int, hot_ttl_s: float, everything: bool) -> list[int]:
+            self.caught_up.append((lane, user, everything))
+            return [0]
+
         path = self.settings.socket("us-east", f"lane-{lane}")
-        self._servers.append(await rpc.serve(path, {"position": position}))
+        self._servers.append(await rpc.serve(path, {"position": position, "materialise": materialise}))
 
     async def _user(self, user: int) -> dict[str, Any]:
         return {"exists": True, "joined": True, "import": "running", "done": self.done.get(user, 0), "total": 0}

@@ -14,6 +14,7 @@ from real_servers import Server
 from reference_server.api.body_cache import MemcachedBodies, tombstone
 from reference_server.durable import PostRow, SqliteReader
 from reference_server.events import DeleteEvent, GraphEvent, ImportEvent, encode
+from reference_server.partition import lane_of
 from reference_server.queue import Accepted, QueueUnavailable
 from reference_server.settings import DEFECTS
 
@@ -175,6 +176,19 @@ async def test_imports_run_in_batches_after_the_graph_knows_the_sign_up(region: 
     await eventually(imported, "imports are done")
     assert sorted(region.batches) == [(5, 0, 1000), (5, 1000, 1000), (5, 2000, 1000), (6, 0, 1000), (7, 0, 1000)]
     assert region.synced[0] == stream_ids[-1]
+
+
+async def test_when_follows_are_in_the_owner_of_the_lane_catches_the_timeline_up(region: Region) -> None:
+    region.follows = {5: 10, 6: 0}
+    for user in (5, 6):
+        await region.queue.append_graph(GraphEvent("join", user, 1, "us-east"))
+    await region.start()
+
+    async def caught_up() -> bool:
+        return len(region.caught_up) == 2
+
+    await eventually(caught_up, "both timelines are caught up")
+    assert sorted(region.caught_up, key=lambda c: c[1]) == [(lane_of(5, 2), 5, True), (lane_of(6, 2), 6, True)]
 
 
 async def test_an_import_resumes_after_a_kill_and_a_refused_one_stops_nobody(region: Region) -> None:
