@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from harness.core.errors import ExitCode, FeedstormError, nearest
+from harness.core.errors import ExitCode, FeedstormError, foremost, nearest
 
 COMMANDS = {
     "run": ("run", "Run a scenario against a target and judge it."),
@@ -74,16 +74,19 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(ExitCode.INTERRUPTED)
-    except FeedstormError as error:
-        for line in str(error).splitlines():
-            click.echo(f"feedstorm: {line}", err=True)
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.PASS)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except Exception:
-        click.echo("feedstorm: internal error; please report it with this traceback", err=True)
-        traceback.print_exc()
-        sys.exit(ExitCode.INTERNAL)
+    except Exception as raised:
+        sys.exit(_told(foremost(raised)))
+
+
+def _told(error: BaseException) -> ExitCode:
+    """Say what went wrong, and the exit code for it."""
+    if isinstance(error, FeedstormError):
+        for line in str(error).splitlines():
+            click.echo(f"feedstorm: {line}", err=True)
+        return error.exit_code
+    click.echo("feedstorm: internal error; please report it with this traceback", err=True)
+    traceback.print_exception(error)
+    return ExitCode.INTERNAL

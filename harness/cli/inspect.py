@@ -38,6 +38,8 @@ def scenarios(as_json: bool) -> None:
 def check(run: str, as_json: bool) -> None:
     """Judge a recorded run again. Example: feedstorm check latest"""
     directory = RunDirectory(find_run(run))
+    if not directory.phases.exists() or not directory.profile.exists():
+        raise UsageError(f"run {run}: ended before its first phase began, so there is nothing to judge")
     verdict = judge_and_store(directory)
     if as_json:
         print_json(verdict)
@@ -73,6 +75,8 @@ def query(run: str, sql: str, as_json: bool) -> None:
     try:
         connection.execute(f"create view ops as select * from read_parquet('{parquet}')")
         answer = connection.execute(sql)
+        if answer is None:
+            raise UsageError("query: no statement was given")
         names = [column[0] for column in answer.description or []]
         rows = answer.fetchall()
     except duckdb.Error as error:

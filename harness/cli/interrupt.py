@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM become one orderly cancellation: every stage is undone, then exit code 130."""
+"""Ctrl-C, SIGTERM and SIGHUP become one orderly cancellation: every stage is undone, then exit code 130."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from harness.core.errors import InterruptedRun
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
 
 
 def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; on SIGINT or SIGTERM cancel, wait for the undo, and raise InterruptedRun."""
+    """Run to the end; on one of STOPPING cancel, wait for the undo, and raise InterruptedRun."""
     return asyncio.run(_guarded(work))
 
 
@@ -27,7 +28,7 @@ async def _guarded(work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
         received.append(sig)
 
-    for sig in (signal.SIGINT, signal.SIGTERM):
+    for sig in STOPPING:
         loop.add_signal_handler(sig, stop, sig)
     try:
         return await task
@@ -36,5 +37,5 @@ async def _guarded(work: Coroutine[Any, Any, T]) -> T:
             raise InterruptedRun("interrupted; everything was undone") from None
         raise
     finally:
-        for sig in (signal.SIGINT, signal.SIGTERM):
+        for sig in STOPPING:
             loop.remove_signal_handler(sig)

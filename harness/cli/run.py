@@ -77,6 +77,8 @@ def _run_directory(out: Path | None, scenario: str) -> Path:
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         return (RUNS / f"{stamp}-{Path(scenario).stem}").resolve()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; choose a directory")
     if (out / "scenario.json").exists():
         raise UsageError(f"--out {out}: holds a run already; choose another directory")
     return out.resolve()

@@ -21,8 +21,12 @@ directory_option = click.option(
 
 
 def _stack(*words: str) -> None:
-    """Run `python -m reference_server ...` in the foreground and end with its exit code."""
-    process = subprocess.Popen([sys.executable, "-m", "reference_server", *words])
+    """Run `python -m reference_server ...` in the foreground and end with its exit code.
+
+    With `--parent-pipe` among the words the stack ends when this process does, however it ends.
+    """
+    pipe = subprocess.PIPE if "--parent-pipe" in words else None
+    process = subprocess.Popen([sys.executable, "-m", "reference_server", *words], stdin=pipe)
     while True:
         try:
             sys.exit(process.wait())
@@ -48,7 +52,7 @@ def up(
     words += ["--population", str(Path(population).resolve())] if population else ["--users", str(users)]
     words += [word for defect in defects for word in ("--defect", defect)]
     words += [word for flag in flags for word in ("--flag", flag)]
-    _stack(*words, *(["--detach"] if detach else []))
+    _stack(*words, "--detach" if detach else "--parent-pipe")
 
 
 @click.command()

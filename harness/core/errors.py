@@ -71,6 +71,18 @@ class InterruptedRun(FeedstormError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def foremost(error: BaseException) -> BaseException:
+    """The error to tell about: of a group, a fault that was not undone before anything else, then the first.
+
+    Task groups raise groups, although their tasks mostly fail for one reason.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = [foremost(inner) for inner in error.exceptions]
+    meant = [inner for inner in found if isinstance(inner, FeedstormError)]
+    return next((inner for inner in meant if isinstance(inner, ResidueError)), (meant or found)[0])
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` when a valid name is close, else the list of valid names."""
     choices = sorted(set(valid))

@@ -219,6 +219,13 @@ class _Reader:
                 self.problems.append(f"{where}: {error}")
         return fields
 
+    def rows(self, path: str, raw: Any) -> list[Any]:
+        """A list of tables; anything else becomes a problem."""
+        if isinstance(raw, list):
+            return raw
+        self.problems.append(f"{path}: must be a list of tables, got {raw!r}")
+        return []
+
     def fault(self, path: str, raw: Any) -> FaultSpec | None:
         """One fault; keys that are not ours are parameters of its kind."""
         if not isinstance(raw, Mapping):
@@ -242,7 +249,7 @@ class _Reader:
     def phase(self, path: str, raw: Any) -> Phase | None:
         """One phase with its faults."""
         fields = self.table(path, raw, _PHASE, also=("faults",))
-        specs = raw.get("faults", []) if isinstance(raw, Mapping) else []
+        specs = self.rows(f"{path}.faults", raw.get("faults", [])) if isinstance(raw, Mapping) else []
         faults = [self.fault(f"{path}.faults[{i}]", f) for i, f in enumerate(specs)]
         for key in ("name", "duration"):
             if isinstance(raw, Mapping) and key not in raw:
@@ -261,10 +268,12 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
             reader.problems.append(f"{key}: is required")
     population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
     load = Load(**reader.table("load", raw.get("load", {}), _LOAD))
-    phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(raw.get("phase", []))]
-    if not phases:
+    phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(reader.rows("phase", raw.get("phase", [])))]
+    if raw.get("phase", []) == []:
         reader.problems.append("phase: at least one [[phase]] is required")
-    expect = reader.table("expect", raw.get("expect", {}), {k: (k, _expressions) for k in raw.get("expect", {})})
+    expected = raw.get("expect", {})
+    names = expected if isinstance(expected, Mapping) else ()
+    expect = reader.table("expect", expected, {name: (name, _expressions) for name in names})
     reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
     if reader.problems:
         raise UsageError(reader.problems)

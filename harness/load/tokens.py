@@ -13,7 +13,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from harness.core.errors import UnavailableError
+from harness.core.errors import UnavailableError, foremost
 from harness.load.members import plan_users
 from harness.load.plan import LoadPlan, PlanRegion
 from harness.load.wire import IMPORT_DONE, ImportAnswer, SignUpAnswer
@@ -51,7 +51,7 @@ async def obtain_tokens(
                 "is the target overloaded?"
             ) from None
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from None
+            raise foremost(group_error) from None
     return signing.tokens
 
 
@@ -99,14 +99,6 @@ class _SignUps:
             if response.status not in _AGAIN:
                 break
         raise UnavailableError(f"{what} at {url}: {problem}")
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error inside (nested) groups: the workers fail for the same reason."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _decode(what: str, url: str, content: bytes, kind: type[T]) -> T:

@@ -228,6 +228,6 @@ class Execution:
         return max(written.last_ack_ns + round(patience_s * NS_PER_S), healed_ns)
 
     def _note_lost(self, load: LoadProcesses) -> None:
-        """A load process that was lost says nothing of itself: say it for it, so that the verdict cannot pass."""
-        for name in load.lost:
+        """A load process that was lost or hangs says nothing of itself: say it for it: the verdict cannot pass."""
+        for name in load.unfinished:
             stages.note_lost(self.run, name)

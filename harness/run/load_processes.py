@@ -79,6 +79,11 @@ class LoadProcesses:
         """Names of processes that ended before they were done."""
         return [m.name for m in self.members if m.state == "lost"]
 
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of processes that are not done: lost ones, and ones that hang."""
+        return [m.name for m in self.members if m.state != "done"]
+
     def total(self, key: str) -> int:
         """Sum of a counter over all processes' newest status."""
         return sum(int(m.status.get(key, 0)) for m in self.members)

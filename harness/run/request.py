@@ -72,6 +72,7 @@ def read_request(
         problems += _option_problems(profile, defects, flags)
     if scenario is not None and profile is not None:
         problems += _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
+        problems += _identity_problems(scenario, profile)
     if problems or scenario is None or profile is None:
         raise UsageError(problems)
     return RunRequest(scenario, profile, out, tuple(defects), tuple(flags), tuple(allow_hosts))
@@ -87,6 +88,16 @@ def _option_problems(profile: Profile, defects: Sequence[str], flags: Sequence[s
         problems.append(f"--flag: target {profile.name} takes no flags at start")
     problems += [f"--flag {f}: must look like NAME=VALUE" for f in flags if "=" not in f]
     return problems
+
+
+def _identity_problems(scenario: Scenario, profile: Profile) -> list[str]:
+    """A run acts as users 0 .. users-1: the target must have left these to the harness."""
+    free = profile.users.numbers(scenario.population.users)
+    if profile.users.first > 0:
+        return [f"target {profile.name}: users.identities must begin at 0 for runs, got {profile.users.first}"]
+    if scenario.population.users > len(free):
+        return [f"population.users: target {profile.name} leaves {len(free)} identities to the harness"]
+    return []
 
 
 def _expectation_problems(scenario: Scenario, profile: Profile) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,29 @@ def write_profile(run: RunDirectory, profile: Profile) -> None:
 
 
 def heal_older_runs(runs: Path) -> None:
-    """Undo what runs that were killed left behind: faults, and the data of their stacks.
+    """Undo what runs that were killed left behind: faults, tokens, and the data of their stacks.
 
-    Raises ResidueError when a fault cannot be undone. Runs that are still alive are left alone.
+    Touches only directories that are runs of this user. Raises ResidueError when a fault cannot be undone. Runs that
+    are still alive are left alone.
     """
-    for ledger in sorted(runs.glob("*/ledger.jsonl")):
-        if not ledger.parent.is_symlink():
+    for run in sorted(run for run in runs.iterdir() if _is_ours(run)):
+        ledger, stack = run / "ledger.jsonl", run / "stack"
+        if ledger.is_file():
             heal(ledger)
-    for stack in sorted(runs.glob("*/stack")):
-        if not stack.parent.is_symlink() and not _in_use(stack):
+        if not _in_use(run):
+            (run / "tokens.json").unlink(missing_ok=True)
             shutil.rmtree(stack, ignore_errors=True)
 
 
-def _in_use(stack: Path) -> bool:
+def _is_ours(run: Path) -> bool:
+    """Whether this is a run directory, made by this user."""
+    marks = (run / "manifest.json", run / "scenario.json")
+    return not run.is_symlink() and all(m.is_file() for m in marks) and run.stat().st_uid == os.geteuid()
+
+
+def _in_use(run: Path) -> bool:
     """Whether a process was started with this directory on its command line."""
-    marker = str(stack).encode()
+    marker = str(run.resolve()).encode()
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if marker in command.read_bytes():
@@ -132,14 +141,16 @@ async def _sleep_until(at_s: float) -> None:
 
 def note_lost(run: RunDirectory, name: str) -> None:
     """A generator row for a load process that ended before it could write its own."""
-    row = {"process": name, "completed": False, "errors": ["the process was lost"]}
+    row = {"process": name, "completed": False, "errors": ["the process was lost, or did not end when asked"]}
     with run.generator.open("ab") as file:
         file.write(msgspec.json.encode(row) + b"\n")
 
 
 def link_latest(run: RunDirectory) -> None:
-    """Point runs/latest at this run."""
+    """Point `latest` beside the run at it; something else of that name is left alone."""
     link = run.path.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        return
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
         link.symlink_to(run.path.name)

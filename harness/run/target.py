@@ -92,7 +92,7 @@ async def _await_endpoints(
 
 async def _probe(profile: Profile) -> None:
     """Every region's api answers its health check."""
-    async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S) as client:
+    async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
         for name, urls in profile.regions.items():
             try:
                 answer = await client.get(f"{urls.api}/readyz")

@@ -28,6 +28,9 @@ def feedstorm(*words, cwd):
         (["run"], 2, "Missing argument 'SCENARIO'"),
         (["rum"], 2, "No such command 'rum'"),
         (["check", "no-such-run"], 2, "no such run directory"),
+        (["run", "celebrity-cache-kill", "--set", "phase=5"], 2, "phase: must be a list of tables, got 5"),
+        (["run", "celebrity-cache-kill", "--set", "phase.baseline.faults=3"], 2, "faults: must be a list of tables"),
+        (["run", "celebrity-cache-kill", "--set", "expect=3"], 2, "expect: must be a table, got 3"),
         (["query", "no-such-run", "select 1"], 2, "no such run directory"),
     ],
 )
@@ -93,3 +96,29 @@ def test_results_as_json_are_alone_on_standard_output(tmp_path):
     done = feedstorm("scenarios", "--json", cwd=tmp_path)
     assert done.returncode == 0
     assert {s["name"] for s in json.loads(done.stdout)} >= {"celebrity-cache-kill", "sse-storm"}
+
+
+def test_a_run_directory_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    done = feedstorm("run", "celebrity-cache-kill", "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is a file" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_run_that_ended_early_cannot_be_judged_and_says_so(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "scenario.json").write_text("{}")
+    done = feedstorm("check", str(tmp_path / "run"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nothing to judge" in done.stderr
+
+
+def test_identities_that_are_not_free_are_not_used(tmp_path):
+    profile = tmp_path / "shared.toml"
+    base = 'name = "shared"\n[regions.one]\napi = "http://127.0.0.1:9"\nstream = "http://127.0.0.1:9"\n'
+    for identities, sentence in (("5000..9000", "must begin at 0"), ("0..50", "leaves 50 identities")):
+        profile.write_text(base + f'[users]\nidentities = "{identities}"\n')
+        done = feedstorm("run", "celebrity-cache-kill", "--target", str(profile), cwd=tmp_path)
+        assert done.returncode == 2
+        assert sentence in done.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.core.errors import ExitCode, UsageError, nearest
+from harness.core.errors import ExitCode, ResidueError, UnavailableError, UsageError, foremost, nearest
 from harness.core.op import text_hash
 from harness.core.seeds import rng
 from harness.core.units import format_duration, parse_duration_s, parse_rate_per_s
@@ -60,3 +60,11 @@ def test_usage_errors_carry_all_problems():
 def test_a_text_hash_is_the_same_in_every_process_and_fits_a_signed_column():
     assert text_hash("hello") == text_hash("hello") != text_hash("hello!")
     assert 0 <= text_hash("hello") < 2**63
+
+
+def test_of_a_group_the_fault_that_stays_is_told_first_then_what_a_person_can_act_on():
+    bug, away, residue = KeyError("x"), UnavailableError("away"), ResidueError("still cut")
+    assert foremost(ExceptionGroup("g", [bug, ExceptionGroup("h", [away, residue])])) is residue
+    assert foremost(ExceptionGroup("g", [bug, away])) is away
+    assert foremost(ExceptionGroup("g", [bug])) is bug
+    assert foremost(away) is away

@@ -1,0 +1,36 @@
+"""Healing touches only run directories, and `latest` only when it is a link."""
+
+from harness.record.run_directory import RunDirectory
+from harness.run.stages import heal_older_runs, link_latest
+
+
+def make_run(path):
+    (path / "stack").mkdir(parents=True)
+    for name in ("manifest.json", "scenario.json", "tokens.json"):
+        (path / name).write_text("{}")
+    return path
+
+
+def test_a_killed_run_loses_its_stack_and_its_tokens_and_keeps_the_rest(tmp_path):
+    run = make_run(tmp_path / "old")
+    heal_older_runs(tmp_path)
+    assert sorted(p.name for p in run.iterdir()) == ["manifest.json", "scenario.json"]
+
+
+def test_folders_that_are_no_runs_are_left_alone(tmp_path):
+    (tmp_path / "project" / "stack").mkdir(parents=True)
+    (tmp_path / "project" / "ledger.jsonl").write_text("not a ledger")
+    heal_older_runs(tmp_path)
+    assert (tmp_path / "project" / "stack").is_dir()
+
+
+def test_latest_points_at_the_newest_run(tmp_path):
+    for name in ("a", "b"):
+        link_latest(RunDirectory(make_run(tmp_path / name)))
+    assert (tmp_path / "latest").resolve() == (tmp_path / "b").resolve()
+
+
+def test_a_file_called_latest_is_nobodys_link(tmp_path):
+    (tmp_path / "latest").write_text("mine")
+    link_latest(RunDirectory(make_run(tmp_path / "a")))
+    assert (tmp_path / "latest").read_text() == "mine"
