@@ -316,5 +316,6 @@ class Model:
         self.run.scenario.write_bytes(msgspec.json.encode(scenario))
         self.run.profile.write_bytes(msgspec.json.encode(profile))
         self.run.phases.write_bytes(msgspec.json.encode(phases))
-        report = {"process": "model", "planned": len(self.rows), "sent": len(self.rows), "completed": True}
-        self.run.generator.write_bytes(msgspec.json.encode(report) + b"\n")
+        report = {"planned": len(self.rows), "sent": len(self.rows), "completed": True}
+        reports = [{"process": f"{kind}-0", "kind": kind, **report} for kind in ("locust", "streams")]
+        self.run.generator.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in reports))

@@ -61,10 +61,13 @@ class LoadReport(msgspec.Struct, kw_only=True):
 
     process: str
     kind: str = ""
+    """ "locust" or "streams"; empty in a row written for a process that was lost """
     planned: int = 0
     sent: int = 0
     late: int = 0
     dropped: int = 0
+    skipped: int = 0
+    """reads and posts that were due before anybody had joined"""
     max_late_ms: float = 0.0
     loop_lag_p99_ms: float = 0.0
     loop_lag_max_ms: float = 0.0

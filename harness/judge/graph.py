@@ -37,6 +37,14 @@ def has_population(con: duckdb.DuckDBPyConnection) -> bool:
     return bool(count)
 
 
+def knows_all_follows(con: duckdb.DuckDBPyConnection, case: Case) -> bool:
+    """Whether nobody follows anybody but by `base` and `change`.
+
+    A target that was not started for this run may have follows of earlier ones.
+    """
+    return case.profile.start is not None and has_population(con)
+
+
 def _load_base(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     offsets, followees = folder / "offsets.npy", folder / "followees.npy"
     if not offsets.exists() or not followees.exists():

@@ -1,15 +1,17 @@
 """19. Recovery: how long after the undo of a fault service is back to normal.
 
-A window of one second, by the due time of its ops, is normal when no feed read failed, the p99 of feed reads and the
-p95 of post_to_event (ordinary authors) are within 500 ms, and there was something to measure. Service has recovered at
-the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault strikes
-before that, or is still active, recovery is measured after the later one.
+A window of one second, by the due time of its ops, is normal when no feed read and no post failed, the p99 of feed
+reads and the p95 of post_to_event (ordinary authors) are within 500 ms, there was something to measure, and no region
+is silent: one that had reads (or events) in at least 80 % of the baseline's windows has some in this one. Service has
+recovered at the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault
+strikes before that, or is still active, recovery is measured after the later one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.verdict import Check, CheckKind, Outcome
@@ -20,6 +22,12 @@ WINDOW_NS = NS_PER_S
 IN_A_ROW = 3
 READ_P99_NS = 500 * NS_PER_MS
 EVENT_P95_NS = 500 * NS_PER_MS
+REGULAR_SHARE = 0.8
+"""share of the baseline's windows that must have traffic before its absence means anything"""
+NAMES = {"feed_read": "reads", "post_to_event": "events"}
+
+Traffic = tuple[str, str]
+"""(metric, region)"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class Window:
     read_p99_ns: float = 0.0
     events: int = 0
     event_p95_ns: float = 0.0
+    posts_failed: int = 0
+    silent: tuple[str, ...] = ()
+    """what the baseline had all the time and this second lacks, in words"""
 
     @property
     def normal(self) -> bool:
@@ -38,6 +49,8 @@ class Window:
         return (
             self.reads + self.events > 0
             and self.failed == 0
+            and self.posts_failed == 0
+            and not self.silent
             and self.read_p99_ns <= READ_P99_NS
             and self.event_p95_ns <= EVENT_P95_NS
         )
@@ -46,7 +59,9 @@ class Window:
         """Why the window is not normal."""
         if not self.reads + self.events:
             return "nothing was measured"
-        problems = []
+        problems = [f"no {what}" for what in self.silent]
+        if self.posts_failed:
+            problems.append(f"{self.posts_failed} posts failed")
         if self.failed:
             problems.append(f"{self.failed} of {self.reads} reads failed")
         if self.read_p99_ns > READ_P99_NS:
@@ -128,23 +143,54 @@ def _interrupted_by(faults: Sequence[Fault], fault: Fault, first: int | None) ->
     return None
 
 
-_WINDOWS = """
-SELECT (due_ns - $undone) // $width AS k,
+_MEASURED = """
+metric IN ('feed_read', 'post_accept') OR (metric = 'post_to_event' AND author = 'ordinary')
+"""
+_WINDOWS = f"""
+SELECT (due_ns - $start) // $width AS k,
        count(*) FILTER (metric = 'feed_read'), count(*) FILTER (metric = 'feed_read' AND NOT ok),
        coalesce(quantile_disc(value_ns, 0.99) FILTER (metric = 'feed_read' AND ok), 0),
        count(*) FILTER (metric = 'post_to_event'),
-       coalesce(quantile_disc(value_ns, 0.95) FILTER (metric = 'post_to_event'), 0)
-FROM sample WHERE due_ns >= $undone AND due_ns < $until
-  AND (metric = 'feed_read' OR (metric = 'post_to_event' AND author = 'ordinary'))
+       coalesce(quantile_disc(value_ns, 0.95) FILTER (metric = 'post_to_event'), 0),
+       count(*) FILTER (metric = 'post_accept' AND NOT ok)
+FROM sample WHERE due_ns >= $start AND due_ns < $until AND ({_MEASURED})
 GROUP BY 1
+"""
+_HEARD = f"""
+SELECT DISTINCT (due_ns - $start) // $width AS k, metric, region
+FROM sample WHERE due_ns >= $start AND due_ns < $until AND metric <> 'post_accept' AND ({_MEASURED})
 """
 
 
 def _windows(trial: Trial, undone_ns: int) -> list[Window]:
     """The whole windows from the undo to the end of the last phase."""
     count = max(0, trial.case.end_ns - undone_ns) // WINDOW_NS
-    windows = [Window()] * count
-    rows = trial.rows(_WINDOWS, undone=undone_ns, width=WINDOW_NS, until=undone_ns + count * WINDOW_NS)
-    for k, *measured in rows:
-        windows[int(k)] = Window(*measured)
-    return windows
+    measured = {int(k): row for k, *row in trial.rows(_WINDOWS, **_span(undone_ns, count))}
+    regular = _regular(trial)
+    silent = [
+        tuple(f"{NAMES[metric]} in {region}" for metric, region in sorted(regular - heard))
+        for heard in _heard(trial, undone_ns, count)
+    ]
+    return [replace(Window(*measured.get(k, ())), silent=silent[k]) for k in range(count)]
+
+
+def _span(start_ns: int, count: int) -> dict[str, int]:
+    return {"start": start_ns, "until": start_ns + count * WINDOW_NS, "width": WINDOW_NS}
+
+
+def _heard(trial: Trial, start_ns: int, count: int) -> list[set[Traffic]]:
+    """The traffic of each of `count` windows from `start_ns` on."""
+    heard: list[set[Traffic]] = [set() for _ in range(count)]
+    for k, metric, region in trial.rows(_HEARD, **_span(start_ns, count)):
+        heard[int(k)].add((metric, region))
+    return heard
+
+
+def _regular(trial: Trial) -> set[Traffic]:
+    """The traffic that nearly all windows of the baseline have."""
+    heard: list[set[Traffic]] = []
+    for phase in trial.case.phases:
+        if phase.kind == "baseline":
+            heard += _heard(trial, phase.start_ns, (phase.end_ns - phase.start_ns) // WINDOW_NS)
+    times = Counter(traffic for there in heard for traffic in there)
+    return {traffic for traffic, n in times.items() if n >= REGULAR_SHARE * len(heard)}

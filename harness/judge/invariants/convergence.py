@@ -6,7 +6,8 @@ higher of their two ends, for every k, that is on all consecutive samples.
 Scope: walks that began after max(last acknowledgement + C, heal + T) (C cross-region promise, with a celebrity the
 celebrity promise on top); undegraded, without a hole; deleted posts, changed edges and posts beyond the newest 800
 arrivals are left out.
-Inconclusive: no user was read in two regions after that time.
+Inconclusive: no user has 3 consecutive samples in two regions after that time, or more than 1 % of the final reads
+failed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.final_reads import failed_final_reads
 from harness.judge.trial import Checker, Finding, Trial
+
+IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ def check(trial: Trial) -> Finding:
         compared += len(pairs)
         rounds = max([rounds, *(k + 1 for k, _, _ in pairs)])
         differences += [d for k, one, other in pairs for d in compare(user, k, one, other)]
+    few = "" if rounds >= IN_A_ROW else f"no user has {IN_A_ROW} consecutive samples in two regions"
     return Finding(
         observations=compared,
         violations=len(differences),
         evidence=_sentences(trial, sorted(differences, key=lambda d: d.start_ns)[:EVIDENCE_LIMIT]),
         note=f"up to {rounds} consecutive samples of a user",
+        unproven="; ".join(part for part in (failed_final_reads(trial), few) if part),
     )
 
 

@@ -5,13 +5,19 @@ ack(w), each region, and each undegraded final page of f whose key range covers 
 
 Scope: the newest 800 arrivals of a feed; pages asked for after ack + the visibility promise in the post's own region,
 and after max(ack + cross-region promise, heal + T) elsewhere. Posts with outcome info may be there or not.
-Inconclusive: no final page covers any post, or a region has none.
+Inconclusive: no final page covers any post, or a region has none; more than 1 % of the final reads failed; less than
+80 % of the posts that stand in the feed of somebody who reads were looked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.final_reads import failed_final_reads
 from harness.judge.trial import Checker, Finding, Trial
+
+SOUGHT_SHARE = 0.8
 
 _SETTLED = """
 c.final AND CASE
@@ -46,8 +52,19 @@ def check(trial: Trial) -> Finding:
         violations=sum(n for _, _, n in regions),
         evidence=_sentences(trial, values) if lost else [],
         note=f"{sought:,} of {written:,} acknowledged posts were looked for" + (f", {lost:,} are lost" if lost else ""),
-        unproven=f"no final read covers a post in {', '.join(unread)}" if unread and regions else "",
+        unproven="; ".join(_gaps(trial, sought, unread)) if regions else failed_final_reads(trial),
     )
+
+
+def _gaps(trial: Trial, sought: int, unread: list[str]) -> Iterator[str]:
+    """Why what the final reads show is not enough. Posts that no reader or listener need ever see do not count."""
+    if unread:
+        yield f"no final read covers a post in {', '.join(unread)}"
+    if failed := failed_final_reads(trial):
+        yield failed
+    visible = trial.number("SELECT count(DISTINCT pid) FROM due_item WHERE shallow")
+    if sought < SOUGHT_SHARE * visible:
+        yield f"only {sought:,} of the {visible:,} posts that somebody follows were looked for"
 
 
 def _promises(trial: Trial) -> dict[str, int]:

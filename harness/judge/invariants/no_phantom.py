@@ -92,11 +92,7 @@ def check(trial: Trial) -> Finding:
 
 
 def _knows_old_posts(trial: Trial) -> bool:
-    return (
-        trial.case.profile.start is not None
-        and trial.case.scenario.population.joined == "all"
-        and graph.has_population(trial.con)
-    )
+    return trial.case.scenario.population.joined == "all" and graph.knows_all_follows(trial.con, trial.case)
 
 
 def _sentences(trial: Trial, phantoms: dict[int, tuple[int, str]]) -> list[str]:

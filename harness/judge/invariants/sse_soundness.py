@@ -7,8 +7,8 @@ Formally, for each new_post event e of listener u:
  (d) each undegraded page of u in the same region that covers the post and was asked for at least the visibility promise
      after e shows it.
 
-Scope: (b) needs the population's graph; (c) tokens of the form PREFIX.NUMBER, one epoch = one PREFIX, opaque tokens are
-not compared; (d) deleted posts and changed edges are left out.
+Scope: (b) needs the population's graph and a target started for this run; (c) tokens of the form PREFIX.NUMBER, one
+epoch = one PREFIX, opaque tokens are not compared; (d) deleted posts and changed edges are left out.
 Inconclusive: no event, or no listener read after an event.
 """
 
@@ -67,7 +67,7 @@ def check(trial: Trial) -> Finding:
     """Look for events without a post, without a follow edge, out of order, or without a readable post."""
     trial.con.execute(_READ_BACK, {"bound": trial.case.visibility_ns})
     found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE)
-    if graph.has_population(trial.con):
+    if graph.knows_all_follows(trial.con, trial.case):
         found += trial.rows(_NOT_FOLLOWED)
     events, read = trial.rows("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM read_back)")[0]
     found.sort(key=lambda row: row[3])

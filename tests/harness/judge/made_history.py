@@ -41,7 +41,7 @@ def ns(seconds: float) -> int:
 
 
 class MadeHistory:
-    """A run directory in the making."""
+    """A run directory in the making: one phase "calm"; shorten `baseline` for a phase "after" behind it."""
 
     def __init__(
         self,
@@ -58,9 +58,11 @@ class MadeHistory:
         self.run = RunDirectory(folder / "run").create()
         self.ops: list[Op] = []
         self.faults: list[Fault] = []
-        self.load = [LoadReport(process="load-0", planned=10, sent=10, completed=True)]
+        self.load = [LoadReport(process="locust-0", kind="locust", planned=10, sent=10, completed=True)]
         self.scrapes: list[Scrape] = []
         self.length = length
+        self.baseline = length
+        self.planned: list[str] = []
         self.posts: dict[str, tuple[int, int, int]] = {}
         self.walks = 0
         users = 1 + max([0, *follows, *(a for authors in follows.values() for a in authors)])
@@ -161,6 +163,7 @@ class MadeHistory:
             witness={"ok": True, "evidence": "connection refused"},
         )
         self.faults.append(row)
+        self.planned.append(row.id)
         spec = FaultSpec(kind=kind, handle=handle, hold_s=1.0)
         phase = msgspec.structs.replace(self.scenario.phases[0], faults=(*self.scenario.phases[0].faults, spec))
         self.scenario = msgspec.structs.replace(self.scenario, phases=(phase,))
@@ -170,8 +173,16 @@ class MadeHistory:
         """Write the run directory."""
         phases = [
             {"name": "warmup", "start_ns": ns(-5), "end_ns": ns(0), "kind": "warmup"},
-            {"name": "calm", "start_ns": ns(0), "end_ns": ns(self.length), "kind": "baseline"},
+            {
+                "name": "calm",
+                "start_ns": ns(0),
+                "end_ns": ns(self.baseline),
+                "kind": "baseline",
+                "faults": self.planned,
+            },
         ]
+        if self.baseline < self.length:
+            phases.append({"name": "after", "start_ns": ns(self.baseline), "end_ns": ns(self.length), "kind": "fault"})
         self.run.scenario.write_bytes(msgspec.json.encode(self.scenario))
         self.run.profile.write_bytes(msgspec.json.encode(self.profile))
         self.run.phases.write_bytes(msgspec.json.encode(phases))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from made_history import AWAY
 
 from harness.core.op import OpOutcome
 from harness.core.verdict import Outcome
@@ -29,6 +30,8 @@ def test_what_is_normal():
     assert not Window(reads=1, read_p99_ns=5.1e8).normal
     assert not Window(events=1, event_p95_ns=5.1e8).normal
     assert Window(events=1).normal
+    assert not Window(reads=1, posts_failed=1).normal
+    assert not Window(reads=1, silent=("events in us-east",)).normal
 
 
 def readings(made, bad_until: float, end: float = 30.0):
@@ -100,6 +103,48 @@ def test_not_undone(made):
     h = readings(made, bad_until=12.0)
     h.faults[0].undone_ns = None
     assert judged(h).verdict is Outcome.INCONCLUSIVE
+
+
+def away(h, until: float, again: float, per_s: float = 5.0, end: float = 30.0):
+    """Reads in the other region up to `until`, and from `again` on; the baseline ends when the fault strikes."""
+    h.baseline = 5.0
+    for k in range(round(end * per_s)):
+        if not until <= k / per_s < again:
+            h.read(2, [], at=k / per_s, region=AWAY)
+    return h
+
+
+def test_a_region_that_fell_silent_is_not_normal(made):
+    check = judged(away(readings(made, bad_until=10.0), until=6.0, again=14.0))
+    assert (check.verdict, check.value) == (Outcome.PASS, 4.0)
+    assert check.evidence[0] == "10.000 s: no reads in ap-tokyo"
+
+
+def test_listeners_that_get_nothing_more_are_not_normal(made):
+    h = readings(made, bad_until=10.0)
+    h.baseline = 5.0
+    h.open(1, at=-1.0)
+    for k in range(30):
+        h.post(7, f"p{k}", at=k + 0.5)
+        if k < 5:
+            h.event(1, f"p{k}", at=k + 0.6)
+    check = judged(h)
+    assert check.verdict is Outcome.FAIL
+    assert check.evidence[0] == "10.000 s: no events in us-east"
+
+
+def test_sparse_traffic_may_pause(made):
+    check = judged(away(readings(made, bad_until=10.0), until=6.0, again=30.0, per_s=0.5))
+    assert (check.verdict, check.value) == (Outcome.PASS, 0.0)
+
+
+def test_failed_posts_are_trouble(made):
+    h = readings(made, bad_until=10.0)
+    h.post(7, "refused", at=11.5, outcome=OpOutcome.FAIL)
+    h.post(7, "unsure", at=12.5, outcome=OpOutcome.INFO)
+    check = judged(h)
+    assert (check.verdict, check.value) == (Outcome.PASS, 3.0)
+    assert check.evidence == ["11.000 s: 1 posts failed", "12.000 s: 1 posts failed"]
 
 
 def test_no_fault_is_skipped(made):

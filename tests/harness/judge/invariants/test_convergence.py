@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from made_history import AWAY, HOME
 
-from harness.core.op import OpKind
+from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
 
@@ -43,12 +43,29 @@ def test_walks_of_different_depth_are_compared_where_both_reach(made):
 
 def test_samples_before_heal_and_convergence_are_left_out(made):
     h = legal(made)
-    h.fault(30.0, 36.0)
+    h.fault(30.0, 35.0)
     h.read(1, ["p1", "old"], at=49.0, final=True, region=HOME)
     h.read(1, ["old"], at=49.0, final=True, region=AWAY)
     check = h.check("convergence")
     assert check.verdict is Outcome.PASS
-    assert check.observations == 2  # 36 + 15 = 51: the rounds at 51 and 52
+    assert check.observations == 3  # 35 + 15 = 50: the rounds at 50, 51 and 52
+
+
+def test_two_samples_of_a_user_are_too_few(made):
+    h = legal(made)
+    h.fault(30.0, 36.0)
+    check = h.check("convergence")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert check.observations == 2
+    assert "no user has 3 consecutive samples in two regions" in check.reason
+
+
+def test_samples_that_failed_are_told(made):
+    h = legal(made)
+    h.read(1, [], at=53.0, final=True, outcome=OpOutcome.FAIL, status=503, error="overloaded")
+    check = h.check("convergence")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "1 of 7 final reads failed, the first with status 503 overloaded" in check.reason
 
 
 def test_deleted_posts_do_not_count(made):

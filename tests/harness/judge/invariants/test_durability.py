@@ -143,6 +143,52 @@ def test_a_region_without_final_reads_is_inconclusive(made):
     assert "ap-tokyo" in check.reason
 
 
+def test_final_reads_that_failed_leave_it_open(made):
+    h = legal(made)
+    h.read(2, [], at=51.0, final=True, outcome=OpOutcome.INFO, error="timeout")
+    h.read(2, [], at=52.0, final=True, outcome=OpOutcome.FAIL, status=500, error="internal")
+    check = h.check("durability")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "2 of 6 final reads failed, the first with timeout" in check.reason
+
+
+def test_one_final_read_in_a_hundred_may_fail(made):
+    h = legal(made)
+    for k in range(95):
+        h.read(1, ["p2", "p1"], at=51.0 + k / 100, final=True)
+    h.read(2, [], at=53.0, final=True, outcome=OpOutcome.FAIL, status=500)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_a_lost_post_outweighs_failed_final_reads(made):
+    h = legal(made)
+    h.read(1, ["p2"], at=51.0, final=True)
+    h.read(2, [], at=52.0, final=True, outcome=OpOutcome.FAIL, status=500)
+    assert h.check("durability").verdict is Outcome.FAIL
+
+
+def test_too_few_posts_looked_for(made):
+    h = made({1: [7], 2: [8]})
+    for region in (HOME, AWAY):
+        h.read(2, [], at=0.5, region=region)
+    h.post(7, "p1", at=1.0)
+    h.post(8, "unsought", at=2.0)
+    for region in (HOME, AWAY):
+        h.read(1, ["p1"], at=50.0, final=True, region=region)
+    check = h.check("durability")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "only 1 of the 2 posts that somebody follows were looked for" in check.reason
+
+
+def test_posts_that_nobody_follows_need_not_be_looked_for(made):
+    h = legal(made)
+    for k in range(10):
+        h.post(8, f"unread-{k}", at=3.0 + k)
+    check = h.check("durability")
+    assert check.verdict is Outcome.PASS
+    assert "2 of 12 acknowledged posts" in check.reason
+
+
 def test_posts_pushed_out_by_800_newer_ones_are_not_judged(made):
     h = made({1: [7]}, regions=(HOME,))
     for k in range(810):

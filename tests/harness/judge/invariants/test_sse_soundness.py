@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from harness.contract.profile import Capabilities
 from harness.core.op import OpOutcome
 from harness.core.verdict import Outcome
@@ -50,6 +52,14 @@ def test_an_event_of_an_author_never_followed(made):
     h.post(8, "foreign", at=3.0)
     h.event(1, "foreign", at=3.2, token="r.1.7")
     assert "by user 8, whom he never followed" in h.check("sse_soundness").evidence[0]
+
+
+def test_a_target_that_was_there_before_may_have_more_follows(made):
+    h = legal(made)
+    h.post(8, "foreign", at=3.0)
+    h.event(1, "foreign", at=3.2, token="r.1.7")
+    h.profile = msgspec.structs.replace(h.profile, start=None)
+    assert h.check("sse_soundness").verdict is Outcome.PASS
 
 
 def test_own_posts_may_be_announced(made):

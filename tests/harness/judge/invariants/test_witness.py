@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from harness.core.verdict import CheckKind, Outcome
+from harness.judge.expressions import parse_expectations
+from harness.judge.judge import judge_trial
 
 
 def test_a_proven_and_undone_fault(made):
@@ -36,6 +39,45 @@ def test_a_planned_fault_without_a_record(made):
     check = h.check("witness")
     assert check.verdict is Outcome.INCONCLUSIVE
     assert not check.skipped
+    assert "planned faults left no record: f0" in check.reason
+
+
+def test_one_of_the_faults_of_a_pattern_without_a_record(made):
+    h = made({1: [7]})
+    h.fault(1.0, 5.0, kind="partition", handle="link.us-east.ap-tokyo")
+    h.planned.append("f1")  # the scenario has one fault, of link.*; it means two links
+    check = h.check("witness")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert (check.value, check.bound) == (1, 2)
+    assert "planned faults left no record: f1" in check.reason
+
+
+def test_a_fault_that_was_never_due(made):
+    h = made({1: [7]})
+    h.fault(1.0, 5.0)
+    h.fault(6.0, 7.0)
+    h.faults.pop()
+    h.planned.pop()
+    check = h.check("witness")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "1 faults of the scenario were never due" in check.reason
+
+
+@pytest.mark.parametrize("listed", [(), ("durability",), ("witness",), ("all",)])
+def test_faults_need_a_witness_whatever_is_listed(made, listed):
+    h = made({1: [7]}, expect={"invariants": listed})
+    h.fault(1.0, 5.0).witness = {}
+    with h.trial() as trial:
+        checks = judge_trial(trial, parse_expectations(trial.case.scenario.expect))
+    [witness] = [c for c in checks if c.name == "witness"]
+    assert witness.verdict is Outcome.INCONCLUSIVE
+    assert not witness.skipped
+
+
+def test_without_faults_it_is_judged_only_when_listed(made):
+    with made({1: [7]}, expect={"invariants": ()}).trial() as trial:
+        checks = judge_trial(trial, parse_expectations(trial.case.scenario.expect))
+    assert [c.name for c in checks] == ["generator"]
 
 
 def test_a_target_that_chaos_may_not_touch_is_skipped(made):
