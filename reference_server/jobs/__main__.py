@@ -38,6 +38,7 @@ async def main(context: Context) -> None:
     tombstones = Tombstones(cache)
     archiver = Archiver(keeper, store, tombstones, NO_WAL_DELAY_S if settings.has_defect("no-wal") else 0.0)
     imports = Imports(keeper, store, graph, clients)
+    trimmer = Trimmer(keeper, clients, has_peers=len(settings.regions) > 1)
     try:
         inserted = await store.prefill(history_rows(settings))
         _log.info("history: %d posts inserted", inserted)
@@ -45,7 +46,7 @@ async def main(context: Context) -> None:
         work = [
             asyncio.create_task(_archive(archiver)),
             asyncio.create_task(_import(imports)),
-            asyncio.create_task(_trim(Trimmer(keeper, clients), archiver, imports)),
+            asyncio.create_task(_trim(trimmer, archiver, imports)),
             asyncio.create_task(_bury(tombstones)),
         ]
         server = await rpc.serve(context.socket("jobs"), {"ping": _ping, "metrics": metrics})

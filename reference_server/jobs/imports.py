@@ -28,6 +28,8 @@ AT_ONCE = 8
 CALL_TIMEOUT_S = 10.0
 RETRY_S = (0.05, 1.0)
 """pause after a failed call: first, longest"""
+RETRIED = frozenset({"timeout", "unavailable"})
+"""refusals that only mean "not yet" (the graph has not applied what it is to wait for)"""
 _log = logging.getLogger(__name__)
 _IMPORTS = Counter("jobs_imports", "Imports finished, by outcome", ["outcome"])
 _FOLLOWS = Counter("jobs_imported_follows", "Inherited follows imported")
@@ -102,5 +104,9 @@ class Imports:
             try:
                 return await part.call(method, *arguments, timeout_s=CALL_TIMEOUT_S)
             except (RpcUnavailable, RpcTimeout):
-                await asyncio.sleep(pause_s)
-                pause_s = min(longest_s, pause_s * 2)
+                pass
+            except RpcError as error:
+                if error.code not in RETRIED:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(longest_s, pause_s * 2)

@@ -1,4 +1,8 @@
-"""Streams are trimmed below what all their consumers have made durable: archiver and every lane."""
+"""Streams are trimmed below what all their consumers have made durable: archiver and every lane.
+
+The outbox is the peers': their replicators' acknowledgements trim it, and while one stays away it grows up to the limit
+where writes are refused (429). Only in a region without peers it is cut here, as nobody else does.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,17 @@ from reference_server.queue import START, StreamKeeper, position_key
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 
 OUTBOX_KEPT = 500_000
-"""events kept for peers that are cut off; one that falls behind further must be restored otherwise"""
+"""events kept for peers that a region without peers may get; below `Limits.outbox`, so that writes go on"""
 LANE_TIMEOUT_S = 1.0
 
 
 class Trimmer:
     """Trims the streams of one region."""
 
-    def __init__(self, keeper: StreamKeeper, lanes: Sequence[RpcClient]) -> None:
+    def __init__(self, keeper: StreamKeeper, lanes: Sequence[RpcClient], *, has_peers: bool) -> None:
         self._keeper = keeper
         self._lanes = lanes
+        self._has_peers = has_peers
 
     async def step(self, archived: Mapping[str, str], jobs_position: str) -> None:
         """Trim once; nothing below an unknown position is dropped. Raises QueueUnavailable."""
@@ -30,7 +35,8 @@ class Trimmer:
                 await self._keeper.trim_below(stream, lowest)
         if jobs_position != START:
             await self._keeper.trim_below(STREAM_JOBS, jobs_position)
-        await self._keeper.trim_to(STREAM_OUTBOX, OUTBOX_KEPT)
+        if not self._has_peers:
+            await self._keeper.trim_to(STREAM_OUTBOX, OUTBOX_KEPT)
 
     async def _position(self, lane: RpcClient) -> Mapping[str, str]:
         try:
