@@ -1,7 +1,8 @@
 """posts and celeb streams -> durable store, in batches; a batch and its positions are one transaction.
 
 A crash anywhere is harmless: before the commit the batch is read again, after it the positions say so. Only the keys of
-the last batch may then keep their bodies in redis-queue; `start` lets go of those.
+the last batch may then keep their bodies in redis-queue; `start` lets go of those. `positions` moves once that is
+done: a batch that redis-queue could not let go of is read, archived (to the same effect) and let go of again.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ class Archiver:
         self._tombstones = tombstones
         self._delay_s = delay_s
         self.positions = dict.fromkeys(STREAMS, START)
+        """up to where posts are archived and their keys let go of: the streams may be trimmed below"""
 
     async def start(self) -> None:
         """Take up where the last process stood. Raises QueueUnavailable."""
         stored = await self._store.positions()
         for stream in STREAMS:
-            self.positions[stream] = stored.get(stream, START)
             if stream in stored:
                 last = await self._keeper.last(stream, stored[stream], BATCH)
                 await self._let_go(_batch_of(last))
+            self.positions[stream] = stored.get(stream, START)
 
     async def step(self) -> bool:
         """Archive one batch; True when more is waiting. Raises QueueUnavailable, sqlite3.Error."""
@@ -60,10 +62,6 @@ class Archiver:
             return False
         with _COMMIT_SECONDS.time():
             await self._store.archive(batch)
-        self.positions |= batch.positions
-        _ARCHIVED.labels("post").inc(len(batch.posts))
-        _ARCHIVED.labels("status").inc(len(batch.statuses))
-        _LAG_SECONDS.set(time.time() - max(found[-1].accepted_ms for found in entries.values() if found) / 1000)
         self._tombstones.add(
             (entry.event.id, entry.event.author)
             for found in entries.values()
@@ -71,6 +69,10 @@ class Archiver:
             if isinstance(entry.event, DeleteEvent)
         )
         await self._let_go(batch)
+        self.positions |= batch.positions
+        _ARCHIVED.labels("post").inc(len(batch.posts))
+        _ARCHIVED.labels("status").inc(len(batch.statuses))
+        _LAG_SECONDS.set(time.time() - max(found[-1].accepted_ms for found in entries.values() if found) / 1000)
         return full
 
     def _due(self, entries: list[Entry]) -> list[Entry]:
