@@ -1,6 +1,6 @@
--- Posts and deletes are in the durable store: their keys may go once readers that looked there too early are done.
--- ARGV  1 seconds to keep, then keys
-for i = 2, #ARGV do
-  redis.call('EXPIRE', ARGV[i], ARGV[1])
+-- Posts and deletes are in the durable store: their keys may go once nobody needs them who looked there too early.
+-- ARGV  seconds to keep and key, for each key
+for i = 1, #ARGV, 2 do
+  redis.call('EXPIRE', ARGV[i + 1], ARGV[i])
 end
-return #ARGV - 1
+return #ARGV / 2

@@ -2,6 +2,7 @@
 -- KEYS  1 hwm:{origin}  2 posts  3 celeb  4 graph  5 jobs
 -- ARGV  1 position  2 stream limit  3 TTL of a join mark (s), then 4 a event: kind, stream number, encoded event, detail
 --       kind p: detail = post id hex | d: post id hex | g: '' | j: user number, "|", encoded import
+-- A post that arrives after its delete gets no body; it is queued all the same, its consumers know the delete.
 -- Reply 1, or 0 when the position was already reached
 local function parts(id)
   local cut = string.find(id, '-', 1, true)
@@ -24,7 +25,9 @@ for i = 4, #ARGV, 4 do
   local kind, stream, event, detail = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
   redis.call('XADD', KEYS[stream], '*', 'e', event)
   if kind == 'p' then
-    redis.call('SET', 'body:' .. detail, event)
+    if redis.call('EXISTS', 'deleted:' .. detail) == 0 then
+      redis.call('SET', 'body:' .. detail, event)
+    end
   elseif kind == 'd' then
     redis.call('SET', 'deleted:' .. detail, '1')
     redis.call('DEL', 'body:' .. detail)

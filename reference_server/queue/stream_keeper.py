@@ -14,6 +14,9 @@ from reference_server.queue.link import Link, Script
 START = "0-0"
 """position before the first entry of a stream"""
 KEEP_ARCHIVED_S = 10
+"""body: keys, for readers that looked into the durable store too early"""
+KEEP_DELETED_S = 24 * 3600
+"""deleted: keys, for posts that arrive after their delete: from a peer that was cut off"""
 TIMEOUT_S = 5.0
 _ARCHIVED = Script(Path(__file__).parent / "archived.lua")
 
@@ -59,10 +62,14 @@ class StreamKeeper:
         await self._link.call("XTRIM", stream, "MAXLEN", "~", length)
 
     async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes]) -> None:
-        """These posts and deletes are in the durable store: let go of their keys shortly."""
-        keys = [f"body:{post_id.hex()}" for post_id in posts] + [f"deleted:{post_id.hex()}" for post_id in deleted]
-        if keys:
-            await self._link.run(_ARCHIVED, [], [KEEP_ARCHIVED_S, *keys])
+        """These posts and deletes are in the durable store: let go of their keys after a while."""
+        arguments: list[int | str] = []
+        for post_id in posts:
+            arguments += [KEEP_ARCHIVED_S, f"body:{post_id.hex()}"]
+        for post_id in deleted:
+            arguments += [KEEP_DELETED_S, f"deleted:{post_id.hex()}"]
+        if arguments:
+            await self._link.run(_ARCHIVED, [], arguments)
 
     async def close(self) -> None:
         """Drop the connection."""

@@ -9,6 +9,7 @@ from real_servers import Server
 
 from reference_server.events import DeleteEvent, GraphEvent, ImportEvent, PostEvent
 from reference_server.queue import START, Accepted, Backpressure, Limits, Queue, QueueUnavailable, StreamKeeper
+from reference_server.queue.stream_keeper import KEEP_ARCHIVED_S, KEEP_DELETED_S
 
 pytestmark = pytest.mark.slow
 REGION = "us-east"
@@ -232,6 +233,30 @@ async def test_replicated_events_apply_once(queue: Queue) -> None:
     assert await queue.bodies([post.id, famous.id, deleted.id]) == {post.id: post, famous.id: famous, deleted.id: None}
     assert await queue.append_graph(GraphEvent("join", 9, 2, REGION)) == ""
     assert await queue.apply_replicated(origin, "12-6", [])
+
+
+async def test_a_post_that_arrives_after_its_delete_stays_deleted(queue: Queue) -> None:
+    post = PostEvent(os.urandom(16), 1, 5, "far", "ap-tokyo")
+    delete = DeleteEvent(post.id, 1, "eu-west")
+    keeper = StreamKeeper(queue.link.port)
+    await queue.apply_replicated("eu-west", "7-0", [delete])
+    await keeper.archived([], [post.id])
+    await queue.apply_replicated("ap-tokyo", "9-0", [post])
+    assert await queue.link.call("EXISTS", f"body:{post.id.hex()}") == 0
+    assert await queue.bodies([post.id]) == {post.id: None}
+    assert await events(queue, "posts") == [delete, post]  # consumers know the delete; positions must not depend on it
+    await keeper.close()
+
+
+async def test_archived_bodies_go_soon_and_deletes_are_kept_for_late_posts(queue: Queue) -> None:
+    kept, gone = await accept(queue), await accept(queue)
+    await queue.accept_delete(DeleteEvent(gone.id, 7, REGION), gone.ts_us, False)
+    keeper = StreamKeeper(queue.link.port)
+    await keeper.archived([kept.id, gone.id], [gone.id])
+    await keeper.archived([], [])
+    assert 0 < await queue.link.call("TTL", f"body:{kept.id.hex()}") <= KEEP_ARCHIVED_S
+    assert KEEP_ARCHIVED_S < await queue.link.call("TTL", f"deleted:{gone.id.hex()}") <= KEEP_DELETED_S
+    await keeper.close()
 
 
 async def test_the_defect_acknowledges_every_fiftieth_post_without_writing_it(redis: Server) -> None:
