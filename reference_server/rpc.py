@@ -1,6 +1,8 @@
 """Calls between processes of one region: msgpack frames over a unix socket, pipelined.
 
-    request  [id, method, [arguments]]     reply  [id, error | null, result]     each behind a u32 length
+    request  [id, method, [arguments], deadline]     reply  [id, error | null, result]     each behind a u32 length
+The deadline is the caller's, in s of time.monotonic(), which the processes of a host share: a server that was paused
+does not work off calls that nobody waits for. It may be left out.
 bytes, ints, strings, lists and maps travel as they are. One connection carries any number of calls at once.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +19,14 @@ from typing import Any, cast
 import msgspec
 
 MAX_FRAME_BYTES = 64 << 20
+MAX_UNSENT_BYTES = 4 << 20
+"""a client with more than this to send refuses further calls: the other side does not read"""
 _LENGTH = struct.Struct(">I")
 Handler = Callable[..., Awaitable[Any]]
 
 
 class RpcUnavailable(ConnectionError):
-    """Nobody answers at the socket, or the connection broke before the reply: the effect is unknown."""
+    """Nobody answers or reads at the socket, or the connection broke before the reply: the effect is unknown."""
 
 
 class RpcTimeout(TimeoutError):
@@ -86,7 +91,9 @@ class _ServerConnection(_Frames):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _answer(self, call_id: int, method: str, arguments: list[Any]) -> None:
+    async def _answer(self, call_id: int, method: str, arguments: list[Any], deadline_s: float | None = None) -> None:
+        if deadline_s is not None and time.monotonic() > deadline_s:
+            return  # the caller has given up
         handler = self.handlers.get(method)
         try:
             if handler is None:
@@ -156,14 +163,17 @@ class RpcClient:
     async def call(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         """The other side's result. Raises RpcUnavailable, RpcTimeout, RpcError."""
         limit = self.timeout_s if timeout_s is None else timeout_s
+        deadline_s = time.monotonic() + limit
         try:
             async with asyncio.timeout(limit):
                 connection = await self._connected()
+                assert connection.transport is not None
+                if connection.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+                    raise RpcUnavailable(f"{self.path}: earlier calls are not being read")
                 call_id = next(self._ids)
                 future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
                 connection.pending[call_id] = future
-                assert connection.transport is not None
-                connection.transport.write(_frame([call_id, method, arguments]))
+                connection.transport.write(_frame([call_id, method, arguments, deadline_s]))
                 try:
                     return await future
                 finally:
