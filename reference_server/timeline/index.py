@@ -57,6 +57,7 @@ class Index:
         self.by_author: dict[int, array[int]] = {}
         """author -> first records of the author's posts, ascending"""
         self.statuses: dict[bytes, Status] = {}
+        """post id -> status other than visible; newer than what the post's slots say"""
         self._capacity = 0
         self._buffer = bytearray()
         self.slots = np.zeros(0, SLOT_DTYPE)
@@ -126,7 +127,17 @@ class Index:
 
     def slots_of(self, user: int) -> bytes:
         """The user's newest LONGEST slots, in arrival order."""
-        return self.slots[self.records_of(user)[-LONGEST:]].tobytes()
+        return self.take(self.records_of(user)[-LONGEST:]).tobytes()
+
+    def take(self, numbers: Users) -> npt.NDArray[np.void]:
+        """The slots of these records, with their posts' present statuses (a copy)."""
+        slots: npt.NDArray[np.void] = self.slots[numbers]
+        if self.statuses:
+            known, status = self.statuses, slots["status"]
+            for place, post_id in enumerate(slots["id"].tolist()):
+                if post_id in known:
+                    status[place] = known[post_id]
+        return slots
 
     def floor(self, user: int) -> int:
         """The first arrival number from which on `slots_of` is complete."""
@@ -136,12 +147,8 @@ class Index:
         return make_seq(self.epoch, self.floors.get(user, 0))
 
     def set_status(self, post_id: bytes, status: Status) -> None:
-        """Mark a post in all its slots; later ones get it through `statuses`."""
+        """Mark a post. Its slots are not looked for, there may be a million others: `take` hands them out marked."""
         self.statuses[post_id] = status
-        halves = np.ndarray((self.next, 2), ">u8", self._buffer, 8, (SLOT_BYTES, 8))
-        high, low = int.from_bytes(post_id[:8], "big"), int.from_bytes(post_id[8:], "big")
-        for number in np.flatnonzero((halves[:, 1] == low) & (halves[:, 0] == high)).tolist():
-            self._buffer[(number + 1) * SLOT_BYTES - 1] = status
 
     def sweep(self, records: int) -> list[int]:
         """Cut lists that grew too long; look at as many users as `records` new records warrant. Returns users cut."""

@@ -115,7 +115,7 @@ class ColdMerge:
                 found += records[bisect_right(records, after) :]
         if not found:
             return [], watermark
-        slots = index.slots[np.array(sorted(found), np.uint32)]
+        slots = index.take(np.array(sorted(found), np.uint32))
         slots = slots[slots["status"] == Status.VISIBLE]
         held = set(index.slots["id"][index.records_of(user)].tolist())
         seqs = (slots["seq"].astype(np.uint64) & np.uint64((1 << 48) - 1)).tolist()

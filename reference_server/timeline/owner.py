@@ -265,7 +265,7 @@ class LaneOwner:
             return None
         numbers = self.index.records_of(user)
         wanted = numbers[np.searchsorted(numbers, number, "right") : np.searchsorted(numbers, self.applied, "right")]
-        slots = self.index.slots[wanted]
+        slots = self.index.take(wanted)
         visible = slots[slots["status"] == Status.VISIBLE]
         return list(zip(visible["seq"].tolist(), visible["id"].tolist(), strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from reference_server.rpc import RpcError
 from reference_server.timeline.cache_writer import NO_GEN, State
 from reference_server.timeline.cached import make_value
 from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, make_seq
-from reference_server.timeline.index import LONGEST
+from reference_server.timeline.index import LONGEST, Index
 from reference_server.timeline.owner import PostPage, Removal
 from reference_server.timeline.wal import Progress
 
@@ -191,6 +192,26 @@ async def test_a_delete_that_overtakes_its_post_still_counts(open_lane: Open) ->
     page = PostPage(b"celeb:6-0", post_id, 4, entry, numbers([4]), numbers([]), 0, True)
     lane.owner.write([page], "celeb", "6-0", None)
     assert lane.owner.index.slots_of(4)[-1] == Status.DELETED
+
+
+async def test_a_deleted_post_is_marked_wherever_its_slots_are_handed_out(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    before = lane.owner.head
+    kept, gone = lane.post(1, hot=[2]), lane.post(1, hot=[2])
+    await lane.applied()
+    lane.owner.write([Removal(gone, Status.DELETED)], "posts", "77-0", None)
+    statuses = np.frombuffer(lane.owner.rebuild(2)[4], SLOT_DTYPE)["status"].tolist()
+    assert statuses == [Status.VISIBLE, Status.DELETED]
+    assert [post for _, post in lane.owner.missed(2, before) or ()] == [kept]
+
+
+def test_a_delete_takes_no_longer_in_a_long_log() -> None:
+    index = Index(1, [0], 1, 800)
+    index.put_slots(np.zeros(300_000, SLOT_DTYPE))
+    began_s = time.process_time()
+    for number in range(1, 1001):
+        index.set_status(number.to_bytes(16, "big"), Status.DELETED)
+    assert time.process_time() - began_s < 0.1  # looking at every slot takes seconds
 
 
 async def test_a_lost_log_begins_a_higher_epoch(open_lane: Open, graph: GraphStub, tmp_path: object) -> None:
