@@ -32,6 +32,8 @@ _MARK = b"mark:"
 _TIMEOUT_S = 0.25
 _COOL_DOWN_S = 0.5
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.02, 0.5
+_FINAL = ("not-found", "bad-request")
+"""refusals that asking again does not change"""
 _STORE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"
 
 
@@ -80,9 +82,12 @@ def cache_key(author: int, page: int) -> str:
 class FollowerPages:
     """Reads pages, waiting for the graph as long as it takes."""
 
-    def __init__(self, graph: RpcClient, redis_port: int, *, cached: bool = True) -> None:
+    def __init__(self, graph: RpcClient, redis_port: int, lanes: int, *, cached: bool = True) -> None:
         """`cached=False`: the flag follower_cache is off, each page comes from the graph."""
         self._graph = graph
+        nobody = [[0] * (lanes + 1), b""]
+        self._refused = msgspec.msgpack.encode([nobody, nobody, True])
+        """stands for a page that the graph will never give"""
         self._redis: Any = Redis(
             host="127.0.0.1",
             port=redis_port,
@@ -151,17 +156,20 @@ class FollowerPages:
         key, mark = cache_key(author, page), _MARK + secrets.token_bytes(8)
         marked = await self._command("SET", key, mark, "NX", "EX", MARK_TTL_S)
         data = await self._ask(author, page)
-        if marked:
+        if marked and data is not self._refused:
             await self._command("EVAL", _STORE, 1, key, mark, data, TTL_S)
         return decode_page(data)
 
     async def _ask(self, author: int, page: int) -> bytes:
-        """The page in msgpack, from the graph; retries until it answers."""
+        """The page in msgpack, from the graph; retries until it answers. Refused: a last page with nobody."""
         wait_s = _FIRST_RETRY_S
         while True:
             try:
                 reply = await self._graph.call("followers", author, page)
             except (RpcUnavailable, RpcTimeout, RpcError) as error:
+                if isinstance(error, RpcError) and error.code in _FINAL:
+                    _log.error("a post reaches nobody, the graph has no page %d of %d: %s", page, author, error)
+                    return self._refused
                 _log.warning("followers of %d wait for the graph: %s", author, error)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LAST_RETRY_S)

@@ -79,7 +79,7 @@ class Worker:
         self._bus = Bus(region.name, region.redis_cache_port, skips=settings.has_defect("skip-notify"))
         cached = bool(settings.flags.get("follower_cache", True))
         one_tier = not settings.flags.get("two_tier", True)
-        self._pages = FollowerPages(self._graph, region.redis_cache_port, cached=cached)
+        self._pages = FollowerPages(self._graph, region.redis_cache_port, settings.lanes, cached=cached)
         self.lanes: dict[int, LaneOwner] = {}
         self._feeders = [
             Feeder("posts", region.redis_queue_port, self._pages, self.lanes, one_tier=one_tier),
