@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from reference_server.fep import measures
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,18 @@ FIELD = b"m"
 class BusMessage(msgspec.Struct, array_like=True):
     """What a lane's owner writes: one message a record and edge."""
 
-    lane: int
+    lane: Annotated[int, msgspec.Meta(ge=0)]
     session: int
     count: int
     seq: int
-    post: bytes
+    post: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     users: bytes
     """u32 little-endian each"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, a ValidationError when decoding."""
+        if len(self.users) % 4:
+            raise ValueError(f"users: {len(self.users)} bytes are no whole numbers")
 
 
 class Bus:
@@ -81,7 +88,8 @@ class Bus:
     def _take(self, fields: dict[bytes, bytes]) -> None:
         try:
             message = self._decoder.decode(fields[FIELD])
-        except (KeyError, msgspec.DecodeError):
-            log.exception("a message of the bus cannot be read")  # shows as a gap, and is caught up
+        except (KeyError, msgspec.DecodeError) as error:
+            log.error("a message of the bus cannot be read: %r", error)  # shows as a gap, and is caught up
+            measures.UNREADABLE.inc()
             return
         self._on_message(message)

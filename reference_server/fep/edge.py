@@ -39,6 +39,7 @@ BURST_S = 5.0
 SWEEP_S = 0.05
 DRAIN_S = 2.0
 LEAVE_S = 0.5
+CANCEL_S = 0.1
 SPARE_FDS = 200
 RETRY_MS = (1000, 3000)
 _RETRY_AFTER = (("Retry-After", "1"),)
@@ -65,6 +66,7 @@ class Edge:
         self._heads: dict[Stream, float] = {}
         self._bursts: dict[Stream, float] = {}
         self._live = 0
+        self._tasks: list[asyncio.Task[None]] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._capacity = _capacity()
@@ -99,6 +101,7 @@ class Edge:
 
     def burst(self, stream: Stream) -> None:
         """A stream writes more than its buffer at once."""
+        self._bursts.pop(stream, None)  # a key that is there would keep its place: the dictionary is in order of time
         self._bursts[stream] = asyncio.get_running_loop().time() + BURST_S
 
     def overflowed(self, stream: Stream) -> None:
@@ -179,12 +182,32 @@ class Edge:
 
     # --- background
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs as long as the edge does."""
-        loops = [self._bus.run(), self._heartbeat.run(), self._sweep()]
+    def start(self) -> None:
+        """Begin what runs as long as the edge does."""
+        loops: list[Coroutine[Any, Any, None]] = [self._bus.run(), self._heartbeat.run(), self._sweep()]
         for lane in self.lanes:
             loops += [lane.run(), lane.watch()]
-        return loops
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def wait_stopped(self, stopping: asyncio.Event) -> None:
+        """Return when told to stop. Raises what ended one of the loops: without it the edge would only seem to work."""
+        told = asyncio.create_task(stopping.wait())
+        try:
+            ended, _ = await asyncio.wait({told, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+        for task in ended:
+            task.result()
+
+    async def stop(self) -> None:
+        """End the loops and let go of the lanes' owners."""
+        running = {task for task in self._tasks if not task.done()}
+        while running:  # redis-py may swallow a cancellation while it connects
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_S)
+        for lane in self.lanes:
+            lane.disconnect()
 
     async def _sweep(self) -> None:
         """End what takes too long: request heads, subscriptions, bursts."""
@@ -279,17 +302,13 @@ async def serving(context: Context, port: int) -> AsyncIterator[Edge]:
     server = await loop.create_server(lambda: Stream(edge), sock=listener, backlog=BACKLOG)
     calls: dict[str, Callable[..., Awaitable[Any]]] = {"ping": _ping, "metrics": process.metrics}
     calls_server = await serve(context.socket(context.name), calls)
-    tasks = [asyncio.create_task(work) for work in edge.loops()]
+    edge.start()
     try:
         yield edge
     finally:
         server.close()
         await edge.drain()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in edge.lanes:
-            lane.disconnect()
+        await edge.stop()
         calls_server.close()
 
 
@@ -298,8 +317,8 @@ async def _ping() -> str:
 
 
 async def main(context: Context) -> None:
-    """Run this region's edge `context.name` ("fep-0": the first port) until told to stop."""
+    """Run this region's edge `context.name` ("fep-0": the first port) until told to stop or one of its loops fails."""
     port = context.region.fep_ports[int(context.name.rpartition("-")[2])]
-    async with serving(context, port):
+    async with serving(context, port) as edge:
         log.info("listening on port %d", port)
-        await context.stopping.wait()
+        await edge.wait_stopped(context.stopping)

@@ -218,6 +218,8 @@ class Lane:
     async def _catch_up_some(self) -> None:
         if self._behind is None:
             return
+        if self._first_batch:  # streams that opened since the gap showed: this batch's count covers their messages too
+            self._behind = deque(self.streams)
         users = [self._behind.popleft() for _ in range(min(BATCH, len(self._behind)))]
         wanted = [[user, seq] for user in users if (seq := self._oldest(user)) is not None]
         first, self._first_batch = self._first_batch, False

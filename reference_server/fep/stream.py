@@ -149,9 +149,13 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write; a burst larger than the buffer gets some seconds to drain before its listener counts as slow."""
-        if len(data) > self.edge.buffer_bytes:
-            self.edge.burst(self)
+        if len(data) <= self.edge.buffer_bytes:
+            self.transport.write(data)
+            return
+        self.edge.burst(self)
         self.transport.write(data)
+        if not self.transport.get_write_buffer_size():
+            self.edge.drained(self)
 
     def pause_writing(self) -> None:
         """More than the buffer is waiting to be read by the listener."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+import msgspec
 import pytest
 from edge_stubs import REGION, RedisServer, Stack, StubOwner, stream_request, until
 
 from reference_server.fep import edge as edge_module
-from reference_server.fep import wire
+from reference_server.fep import measures, wire
+from reference_server.fep.stream import Opening, Stream
 
 USER = 7
 POSTS = [uuid.UUID(int=n).bytes for n in range(1, 50)]
@@ -92,6 +94,39 @@ async def test_a_listener_who_does_not_take_the_catch_up_is_dropped(
     await until(lambda: edge.open_streams == 0, "dropped")
 
 
+@pytest.mark.slow
+async def test_bursts_of_one_listener_do_not_spare_another(
+    stack: Stack, owner: StubOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_module, "BURST_S", 0.3)
+    edge = await stack()
+    since = owner.write(POSTS[0], [USER])
+    for n in range(50_000):  # more than the kernel's buffers hold
+        owner.write(uuid.UUID(int=n).bytes, [USER])
+    await (await edge.listen(USER + 1)).block()
+    busy = edge.edge.lanes[0].streams[USER + 1]
+    edge.edge.burst(busy)
+    listener = await edge.send(stream_request(USER, wire.token(REGION, since)))
+    listener.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await until(lambda: edge.open_streams == 2, "subscribed")
+
+    def dropped_while_the_other_bursts() -> bool:
+        edge.edge.burst(busy)
+        return edge.open_streams == 1
+
+    await until(dropped_while_the_other_bursts, "dropped")
+
+
+async def test_a_burst_that_the_kernel_took_at_once_spares_nobody(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    since = owner.write(POSTS[0], [USER])
+    for post in POSTS[1:]:
+        owner.write(post, [USER])
+    listener = await edge.listen(USER, since=wire.token(REGION, since))
+    await listener.block()
+    assert not edge.edge._bursts
+
+
 @pytest.mark.parametrize(
     "since",
     ["nonsense", "us-east.1", "ap-tokyo.1.1", "us-east.1.99999999", "us-east.70000.1", "us-east.2.1", "é.1.1"],
@@ -127,6 +162,59 @@ async def test_a_gap_on_the_bus_is_filled_before_the_event_that_shows_it(stack: 
     shown = await owner.publish(POSTS[2], [USER])
     for seq, post in zip([*lost, shown], POSTS[:3], strict=True):
         assert is_post(await listener.block(), seq, post)
+
+
+async def test_a_stream_opened_between_a_gap_and_its_catch_up_is_caught_up_too(
+    stack: Stack, owner: StubOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = await stack()
+    await (await edge.listen(USER + 1)).block()
+    lane = edge.edge.lanes[0]
+    opened, answer = lane.open, owner.subscribe
+
+    def open_after_a_gap(stream: Stream, opening: Opening) -> None:
+        lane.start_catch_up("count")
+        opened(stream, opening)
+
+    async def subscribe(fep: str, users: list[list[int | None]]) -> list[object]:
+        reply = await answer(fep, users)
+        if users == [[USER, None]]:
+            await owner.publish(POSTS[0], [USER], lose=True)
+        return reply
+
+    monkeypatch.setattr(lane, "open", open_after_a_gap)
+    await owner.stop()
+    owner.subscribe = subscribe  # type: ignore[method-assign]
+    await owner.start()
+    listener = await edge.listen(USER)
+    await listener.block()
+    assert is_post(await listener.block(), owner.head, POSTS[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\xc1",
+        msgspec.msgpack.encode([0, 1, 1, 1, POSTS[0], b"123"]),
+        msgspec.msgpack.encode([0, 1, 1, 1, b"short", b"1234"]),
+        msgspec.msgpack.encode([-1, 1, 1, 1, POSTS[0], b"1234"]),
+    ],
+    ids=["no msgpack", "half a user", "no post id", "no lane"],
+)
+async def test_a_message_that_cannot_be_read_is_counted_and_caught_up(
+    stack: Stack, owner: StubOwner, message: bytes
+) -> None:
+    edge = await stack()
+    listener = await edge.listen(USER)
+    await listener.block()
+    before = measures.UNREADABLE._value.get()
+    lost = await owner.publish(POSTS[0], [USER], lose=True)
+    await owner.redis.xadd(f"bus:{REGION}.fep-0", {"m": message})
+    live = await owner.publish(POSTS[1], [USER])
+    assert is_post(await listener.block(), lost, POSTS[0])
+    assert is_post(await listener.block(), live, POSTS[1])
+    assert measures.UNREADABLE._value.get() == before + 1
 
 
 @pytest.mark.slow
