@@ -14,6 +14,7 @@ from starlette.responses import Response
 from reference_server.api import measures
 from reference_server.api.cursors import Key, make_cursor, read_cursor
 from reference_server.api.feed_page import Filters, Page, Slots, arrived_after, candidates, make_page
+from reference_server.api.graph_view import Excluded, GraphUnavailable
 from reference_server.api.parts import Parts, parts_of
 from reference_server.api.post_ids import from_text
 from reference_server.api.problems import Problem
@@ -63,10 +64,18 @@ async def _page(parts: Parts, user: int, limit: int, after: Key | None, seen: fr
     view = await parts.timelines.read(user, after is None)
     parts.feed_reads[view.source].inc()
     own, own_degraded = await _own_posts(parts, user)
-    excluded = await parts.graph.excluded(user)
+    excluded = await _excluded(parts, user)
     keys = candidates(view.slots, own, Filters(user, excluded.authors, seen), after)
     page = await make_page(keys, limit, parts.bodies)
     return page, bool(view.degraded) or own_degraded or excluded.degraded or page.degraded
+
+
+async def _excluded(parts: Parts, user: int) -> Excluded:
+    """Raises Problem("unavailable") when nothing is known: a page must not show authors the user has blocked."""
+    try:
+        return await parts.graph.excluded(user)
+    except GraphUnavailable as error:
+        raise Problem("unavailable", "the graph does not answer") from error
 
 
 async def _own_posts(parts: Parts, user: int) -> tuple[Sequence[RecentPost], bool]:
@@ -89,7 +98,7 @@ async def read_new(request: Request) -> Response:
         raise Problem("gone", "since is unknown or no longer kept")
     found, degraded = await _arrivals(parts, user, anchor, limit)
     slots, complete = found
-    excluded = await parts.graph.excluded(user)
+    excluded = await _excluded(parts, user)
     page = await make_page(candidates(slots, (), Filters(user, excluded.authors), None), limit, parts.bodies)
     body = b'{"items":[%b],"complete":%b}' % (
         b",".join(page.bodies),

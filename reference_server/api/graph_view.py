@@ -1,5 +1,7 @@
 """The graph as the api needs it: cached for moments, honest about what it does not know.
 
+While the graph is away, the last known answers stand in, however old; where there is none, nothing is guessed.
+
 One api sees its own changes at once: a change invalidates the caller's entry, and one that the graph service has
 accepted but not applied yet (it is away) is laid over what it answers.
 """
@@ -66,7 +68,10 @@ class GraphView:
         self._changes = 0
 
     async def excluded(self, user: int) -> Excluded:
-        """Authors hidden from `user`. Never raises; at most 1 s old unless marked degraded."""
+        """Authors hidden from `user`; at most 1 s old unless marked degraded.
+
+        Raises GraphUnavailable: the graph is away and never told about the user.
+        """
         now = time.monotonic()
         cached = self._excluded.get(user)
         if cached is not None and cached[0] > now:
@@ -76,9 +81,11 @@ class GraphView:
             unfollowed, blocked = await self._client.call("excluded", user, timeout_s=READ_TIMEOUT_S)
             authors = frozenset(np.frombuffer(unfollowed + blocked, "<u4").tolist())
             fresh = Excluded(self._overlaid(user, authors, now))
-        except FAILURES:
-            authors = cached[1].authors if cached is not None else frozenset()
-            return Excluded(self._overlaid(user, authors, now), degraded=True)
+        except FAILURES as error:
+            cached = self._excluded.get(user)  # a change may have been made while the graph was asked
+            if cached is None:
+                raise GraphUnavailable(str(error)) from error
+            return Excluded(self._overlaid(user, cached[1].authors, now), degraded=True)
         if changes == self._changes:  # else a change was made while the graph was asked
             _put(self._excluded, user, (now + EXCLUDED_TTL_S, fresh))
         return fresh
@@ -94,14 +101,19 @@ class GraphView:
         return authors - overlay.excluded.keys() | hidden
 
     async def is_celebrity(self, author: int) -> bool:
-        """Whether the author takes the throttled path; the last known answer when the graph is away."""
+        """Whether the author takes the throttled path; the last known answer when the graph is away.
+
+        Raises GraphUnavailable: the graph is away and never told. (A guess would let posts of one author overtake each other.)
+        """
         now = time.monotonic()
         cached = self._counts.get(author)
         if cached is None or cached[0] < now:
             try:
                 count = int(await self._client.call("follower_count", author, timeout_s=READ_TIMEOUT_S))
-            except FAILURES:
-                count = cached[1] if cached is not None else 0
+            except FAILURES as error:
+                if cached is None:
+                    raise GraphUnavailable(str(error)) from error
+                count = cached[1]
             cached = (now + COUNT_TTL_S, count)
             _put(self._counts, author, cached)
         return cached[1] >= self._threshold
@@ -144,7 +156,8 @@ class GraphView:
         for touched in (user, other):
             cached = self._excluded.get(touched)
             if cached is not None:
-                self._excluded[touched] = (0.0, cached[1])
+                known = cached[1].authors | {other} if excludes and touched == user else cached[1].authors
+                self._excluded[touched] = (0.0, Excluded(known))
         if not applied and excludes is not None:
             overlay = self._overlays.setdefault(user, _Overlay(0.0))
             overlay.until_s = time.monotonic() + OVERLAY_TTL_S
@@ -162,6 +175,8 @@ class GraphView:
 
 
 def _put(cache: dict[int, V], key: int, value: V) -> None:
+    """Store; the entry stored longest ago makes room."""
+    cache.pop(key, None)
     if len(cache) >= _MAX_CACHED:
-        cache.clear()
+        del cache[next(iter(cache))]
     cache[key] = value

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from reference_server.api import measures
 from reference_server.api.bodies import Known, render
 from reference_server.api.edges import append_edge
+from reference_server.api.graph_view import GraphUnavailable
 from reference_server.api.hybrid_clock import now_us
 from reference_server.api.parts import Parts, parts_of, queue_failures
 from reference_server.api.post_ids import from_text, new_post_id
@@ -49,7 +50,7 @@ async def create_post(request: Request) -> Response:
         raise Problem("bad-request", "Idempotency-Key: must be 1 to 64 printable ASCII characters")
     asked = await json_body(request, _post_decoder)
     reply_to = await _parent(parts, asked.reply_to)
-    celeb = await parts.graph.is_celebrity(author)
+    celeb = await _is_celebrity(parts, author)
     now, started = now_us(), time.perf_counter()
     event = PostEvent(new_post_id(now), author, now, asked.text, parts.region.name, reply_to, celeb)
     with queue_failures():
@@ -65,6 +66,14 @@ async def create_post(request: Request) -> Response:
     body = render(event)
     parts.bodies.accepted(accepted.id, body)
     return _post_answer(body, 201)
+
+
+async def _is_celebrity(parts: Parts, author: int) -> bool:
+    """Raises Problem("unavailable") when that was never known: on the wrong path posts would overtake each other."""
+    try:
+        return await parts.graph.is_celebrity(author)
+    except GraphUnavailable as error:
+        raise Problem("unavailable", "the graph does not answer") from error
 
 
 async def _parent(parts: Parts, text: str | None) -> bytes:
@@ -110,7 +119,10 @@ async def delete_post(request: Request) -> Response:
     if known.author not in (user, -1):
         raise Problem("forbidden", "only its author may delete a post")
     if not known.deleted:
-        celeb = await parts.graph.is_celebrity(user)
+        try:
+            celeb = await parts.graph.is_celebrity(user)
+        except GraphUnavailable:
+            celeb = False  # either stream will do: a delete holds even when it overtakes its post
         with queue_failures():
             await parts.queue.accept_delete(DeleteEvent(post_id, user, parts.region.name), known.ts_us, celeb)
         await parts.bodies.deleted(post_id, user)

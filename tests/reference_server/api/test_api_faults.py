@@ -157,6 +157,46 @@ async def test_a_silent_graph_degrades_reads_and_keeps_changes_in_mind(region: A
     assert (await read(bob))[0] == []
 
 
+async def test_what_a_silent_graph_never_told_is_not_guessed(region: ApiRegion) -> None:
+    alice, bob, carol = region.user(1), region.user(2), region.user(3)
+    await bob.follow(1)
+    region.celebrities.add(1)
+    post = await alice.post()
+    assert await read(bob) == ([post["id"]], None)
+    region.graph_hangs.set()
+    for method, path, body in (
+        ("GET", "/v1/feed", None),
+        ("POST", "/v1/feed", {}),
+        ("POST", "/v1/posts", {"text": "x"}),
+    ):
+        answer = await timed(carol, method, path, json=body)
+        assert (answer.status_code, problem(answer)) == (503, "unavailable"), path
+    answer = await timed(alice, "GET", f"/v1/feed/new?since={post['id']}")
+    assert (answer.status_code, problem(answer)) == (503, "unavailable")
+    before = await region.stored()
+    assert await read(bob) == ([post["id"]], "stale")  # whoever was seen before reads on
+    second = await alice.post()
+    assert (await region.stored())["celeb"] == before["celeb"] + 1
+    assert (await region.stored())["posts"] == before["posts"]
+    assert (await timed(alice, "DELETE", f"/v1/posts/{second['id']}")).status_code == 204
+    region.graph_hangs.clear()
+
+    async def answers() -> bool:
+        return (await carol.call("GET", "/v1/feed")).status_code == 200
+
+    await eventually(answers, "a new reader is served")
+    assert await carol.post()
+
+
+async def test_a_delete_does_not_wait_for_the_graph(region: ApiRegion) -> None:
+    alice = region.user(1)
+    post = await alice.post()
+    await region.restart()  # the new process has never asked for her followers
+    region.graph_hangs.set()
+    assert (await timed(alice, "DELETE", f"/v1/posts/{post['id']}")).status_code == 204
+    assert await region.stored() == {"posts": 2, "celeb": 0, "graph": 0, "jobs": 0, "outbox": 2}
+
+
 async def test_the_acknowledged_post_survives_the_api(region: ApiRegion) -> None:
     alice = region.user(1)
     post = await alice.post()
