@@ -22,6 +22,8 @@ from harness.run.child import child_process, log_tail
 
 POLL_S = 0.05
 PROBE_TIMEOUT_S = 5.0
+KEPT_LOGS = "stack"
+"""folder of the run's logs that gets those of the target's parts when its data goes"""
 
 
 @asynccontextmanager
@@ -81,7 +83,8 @@ async def _await_endpoints(
     deadline = asyncio.get_running_loop().time() + start.ready_timeout_s
     while not path.exists():
         if process.returncode is not None:
-            raise UnavailableError(f"target {profile.name} did not start: {log_tail(log) or 'no message'}")
+            said = (log_tail(log) or "no message").replace(f"{stack / 'logs'}", f"{log.parent / KEPT_LOGS}")
+            raise UnavailableError(f"target {profile.name} did not start: {said}")
         if asyncio.get_running_loop().time() > deadline:
             raise UnavailableError(
                 f"target {profile.name} was not ready within {start.ready_timeout_s:g} s: {log_tail(log)}"
@@ -107,7 +110,7 @@ async def _probe(profile: Profile) -> None:
 
 def _keep_logs(stack: Path, logs: Path) -> None:
     """Keep the stack's logs with the run; its data goes."""
-    kept = logs / "stack"
+    kept = logs / KEPT_LOGS
     if (stack / "logs").is_dir():
         shutil.copytree(stack / "logs", kept, dirs_exist_ok=True)
     shutil.rmtree(stack, ignore_errors=True)
