@@ -103,7 +103,7 @@ class GraphView:
     async def is_celebrity(self, author: int) -> bool:
         """Whether the author takes the throttled path; the last known answer when the graph is away.
 
-        Raises GraphUnavailable: the graph is away and never told. (A guess would let posts of one author overtake each other.)
+        Raises GraphUnavailable: it is away and never told. (A guess would let posts of one author overtake each other.)
         """
         now = time.monotonic()
         cached = self._counts.get(author)
