@@ -21,6 +21,8 @@ EXCLUDED_TTL_S = 1.0
 COUNT_TTL_S = 5.0
 OVERLAY_TTL_S = 60.0
 READ_TIMEOUT_S = 0.25
+UNKNOWN_TIMEOUT_S = 0.75
+"""longer where there is no last known answer to fall back on"""
 SYNC_TIMEOUT_S = 2.0
 _MAX_CACHED = 50_000
 V = TypeVar("V")
@@ -78,7 +80,8 @@ class GraphView:
             return cached[1]
         changes = self._changes
         try:
-            unfollowed, blocked = await self._client.call("excluded", user, timeout_s=READ_TIMEOUT_S)
+            patience_s = UNKNOWN_TIMEOUT_S if cached is None else READ_TIMEOUT_S
+            unfollowed, blocked = await self._client.call("excluded", user, timeout_s=patience_s)
             authors = frozenset(np.frombuffer(unfollowed + blocked, "<u4").tolist())
             fresh = Excluded(self._overlaid(user, authors, now))
         except FAILURES as error:
@@ -109,7 +112,8 @@ class GraphView:
         cached = self._counts.get(author)
         if cached is None or cached[0] < now:
             try:
-                count = int(await self._client.call("follower_count", author, timeout_s=READ_TIMEOUT_S))
+                patience_s = UNKNOWN_TIMEOUT_S if cached is None else READ_TIMEOUT_S
+                count = int(await self._client.call("follower_count", author, timeout_s=patience_s))
             except FAILURES as error:
                 if cached is None:
                     raise GraphUnavailable(str(error)) from error
