@@ -24,7 +24,7 @@ MILLION = Size(
     posts_per_s=345.0,
     reads_per_s=1_690.0,
     phase_s=60.0,
-    final_readers=400,
+    final_readers=1_200,
     history=2,
 )
 """about 63,000 posts, 610,000 events and 330,000 reads"""
