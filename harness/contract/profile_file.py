@@ -7,54 +7,20 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from harness.core.errors import nearest
-from harness.core.units import parse_duration_s
+from harness.core.values import Parser, flag, one_of, positive_duration, text
 
 PLACEHOLDERS = ("python", "dir", "population", "users")
 HANDLE_KEYS = {"process": ("pid_file",), "container": ("container",), "toxiproxy": ("api", "proxy")}
 """backends chaos knows, with the keys each cannot do without"""
 
 Fields = dict[str, Any]
-Parser = Callable[[Any], Any]
 _RANGE = re.compile(r"^(\d+)\.\.(\d+|N)$")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be a non-empty text, got {value!r}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")
-    return value
-
-
-def _one_of(*choices: str) -> Parser:
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}{_near(value, choices)}")
-        return str(value)
-
-    return parse
-
-
-def _near(value: Any, choices: Collection[str]) -> str:
-    hint = nearest(value, choices) if isinstance(value, str) else ""
-    return hint if "did you mean" in hint else ""
-
-
-def _positive_duration(value: Any) -> float:
-    seconds = parse_duration_s(value)
-    if seconds <= 0:
-        raise ValueError(f"must be longer than 0, got {value!r}")
-    return seconds
 
 
 def _list_of(item: Parser) -> Parser:
@@ -67,7 +33,7 @@ def _list_of(item: Parser) -> Parser:
 
 
 def _base_url(value: Any) -> str:
-    parts = urlsplit(_text(value))
+    parts = urlsplit(text(value))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"must be a base URL such as http://127.0.0.1:8080, got {value!r}")
     return str(value).rstrip("/")
@@ -75,7 +41,7 @@ def _base_url(value: Any) -> str:
 
 def _template(value: Any) -> str:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(_text(value)) if name is not None]
+        names = [name for _, name, _, _ in string.Formatter().parse(text(value)) if name is not None]
     except ValueError as error:
         raise ValueError(f"{error} in {value!r}; a brace of its own is written {{{{ or }}}}") from None
     unknown = [name for name in names if name not in PLACEHOLDERS]
@@ -104,36 +70,36 @@ def _identities(value: Any) -> tuple[int, int | None]:
 # key in the file -> (field of the struct, parser)
 Keys = dict[str, tuple[str, Parser]]
 _TOP: Keys = {
-    "name": ("name", _text),
-    "about": ("about", _text),
-    "adapter": ("adapter", _one_of("feedstorm-v1")),
+    "name": ("name", text),
+    "about": ("about", text),
+    "adapter": ("adapter", one_of("feedstorm-v1")),
 }
 _USERS: Keys = {
     "identities": ("identities", _identities),
-    "identity": ("identity", _text),
-    "joins": ("joins", _one_of("signup")),
+    "identity": ("identity", text),
+    "joins": ("joins", one_of("signup")),
 }
 _START: Keys = {
     "command": ("command", _command),
     "endpoints": ("endpoints", _template),
-    "ready_timeout": ("ready_timeout_s", _positive_duration),
-    "options": ("options", _list_of(_one_of("defect", "flag"))),
-    "regions": ("regions", _list_of(_text)),
-    "handles": ("handles", _list_of(_text)),
-    "defects": ("defects", _list_of(_text)),
+    "ready_timeout": ("ready_timeout_s", positive_duration),
+    "options": ("options", _list_of(one_of("defect", "flag"))),
+    "regions": ("regions", _list_of(text)),
+    "handles": ("handles", _list_of(text)),
+    "defects": ("defects", _list_of(text)),
 }
 _CAPABILITIES: Keys = {
-    "stream": ("stream", _one_of("sse", "none")),
-    "event": ("event", _one_of("delta", "full")),
+    "stream": ("stream", one_of("sse", "none")),
+    "event": ("event", one_of("delta", "full")),
     **{
-        key: (key, _flag)
+        key: (key, flag)
         for key in (
             "resume", "paging", "seen", "since", "delete", "block", "like", "batch", "idempotency", "import", "regions",
         )
     },
 }  # fmt: skip
 _SLO: Keys = {
-    key: (f"{key}_s", _positive_duration) for key in ("visibility", "cross_region", "celebrity", "convergence")
+    key: (f"{key}_s", positive_duration) for key in ("visibility", "cross_region", "celebrity", "convergence")
 }
 _REGION: Keys = {"api": ("api", _base_url), "stream": ("stream", _base_url)}
 _SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles")

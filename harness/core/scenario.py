@@ -6,13 +6,14 @@ handles, fault kinds and metrics are checked where they are known (`harness.run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from harness.core.errors import UsageError, nearest
 from harness.core.units import parse_duration_s, parse_rate_per_s
+from harness.core.values import Parser, flag, one_of, positive_duration, text
 
 
 class Population(msgspec.Struct, kw_only=True, frozen=True):
@@ -90,9 +91,6 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
         return sum(p.duration_s for p in self.phases)
 
 
-Parser = Callable[[Any], Any]
-
-
 def _whole(minimum: int) -> Parser:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
@@ -106,27 +104,6 @@ def _ratio(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"must be a number from 0 to 1, got {value!r}")
     return float(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be a non-empty text, got {value!r}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")
-    return value
-
-
-def _one_of(*choices: str) -> Parser:
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}")
-        return str(value)
-
-    return parse
 
 
 def _graph(value: Any) -> str:
@@ -144,15 +121,8 @@ def _list_of(item: Parser) -> Parser:
     return parse
 
 
-def _positive_duration(value: Any) -> float:
-    seconds = parse_duration_s(value)
-    if seconds <= 0:
-        raise ValueError(f"must be longer than 0, got {value!r}")
-    return seconds
-
-
 def _expressions(value: Any) -> tuple[str, ...]:
-    return (_text(value),) if isinstance(value, str) else _list_of(_text)(value)
+    return (text(value),) if isinstance(value, str) else _list_of(text)(value)
 
 
 # key in the file -> (field of the struct, parser)
@@ -166,7 +136,7 @@ _POPULATION: dict[str, tuple[str, Parser]] = {
     "history": ("history", _whole(0)),
     "panel": ("panel", _whole(0)),
     "fetch_ratio": ("fetch_ratio", _ratio),
-    "joined": ("joined", _one_of("all", "none")),
+    "joined": ("joined", one_of("all", "none")),
     "reconnect_jitter": ("reconnect_jitter_s", parse_duration_s),
 }
 _LOAD: dict[str, tuple[str, Parser]] = {
@@ -174,18 +144,18 @@ _LOAD: dict[str, tuple[str, Parser]] = {
     "reads": ("reads_per_s", parse_rate_per_s),
     "celebrity_posts": ("celebrity_posts_per_s", parse_rate_per_s),
     "signups": ("signups_per_s", parse_rate_per_s),
-    "signup_curve": ("signup_curve", _flag),
+    "signup_curve": ("signup_curve", flag),
 }
 _PHASE: dict[str, tuple[str, Parser]] = {
-    "name": ("name", _text),
-    "duration": ("duration_s", _positive_duration),
+    "name": ("name", text),
+    "duration": ("duration_s", positive_duration),
 }
 _TOP: dict[str, tuple[str, Parser]] = {
-    "name": ("name", _text),
-    "about": ("about", _text),
-    "tags": ("tags", _list_of(_text)),
+    "name": ("name", text),
+    "about": ("about", text),
+    "tags": ("tags", _list_of(text)),
     "seed": ("seed", _whole(0)),
-    "target": ("target", _text),
+    "target": ("target", text),
     "warmup": ("warmup_s", parse_duration_s),
 }
 _SECTIONS = ("population", "load", "phase", "expect")
@@ -232,9 +202,9 @@ class _Reader:
             self.problems.append(f"{path}: must be a table, got {raw!r}")
             return None
         own: dict[str, tuple[str, Parser]] = {
-            "kind": ("kind", _text),
-            "handle": ("handle", _text),
-            "hold": ("hold_s", _positive_duration),
+            "kind": ("kind", text),
+            "handle": ("handle", text),
+            "hold": ("hold_s", positive_duration),
             "at": ("at_s", parse_duration_s),
         }
         params = {k: v for k, v in raw.items() if k not in own}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.core.op import Op, OpOutcome, text_hash
+from harness.core.op import Op, OpOutcome, text_hash, user_number
 
 SERVICE_UNAVAILABLE = 503
 IMPORT_DONE = "done"
@@ -60,14 +60,9 @@ def outcome_of_error(error: BaseException) -> OpOutcome:
     return OpOutcome.FAIL if isinstance(error, ConnectionRefusedError) else OpOutcome.INFO
 
 
-def author_number(author: str) -> int:
-    """A user's number from the id the target gave it; -1 when the target's ids are not numbers."""
-    return int(author) if author.isdecimal() else -1
-
-
 def fill_items(op: Op, items: list[Item]) -> None:
     """Record the items of a read, in page order."""
     op.ids = [item.id for item in items]
     op.item_ts_us = [item.created_at_us for item in items]
-    op.item_authors = [author_number(item.author) for item in items]
+    op.item_authors = [user_number(item.author) for item in items]
     op.item_hashes = [text_hash(item.text) for item in items]

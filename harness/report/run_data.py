@@ -10,6 +10,7 @@ import msgspec
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
+from harness.judge.case import LoadReport
 from harness.record.run_directory import RunDirectory
 
 T = TypeVar("T")
@@ -42,22 +43,6 @@ class FaultWindow(msgspec.Struct, kw_only=True):
     undo_ok: bool
     undo: str
     params: dict[str, Any]
-
-
-class LoadRow(msgspec.Struct, kw_only=True):
-    """What one load process says of itself at its end."""
-
-    process: str
-    kind: str = ""
-    planned: int = 0
-    sent: int = 0
-    late: int = 0
-    dropped: int = 0
-    max_late_ms: float = 0.0
-    loop_lag_p99_ms: float = 0.0
-    loop_lag_max_ms: float = 0.0
-    completed: bool = False
-    errors: list[str] = []
 
 
 class Curve(msgspec.Struct):
@@ -128,7 +113,7 @@ class RunData(msgspec.Struct, kw_only=True):
     manifest: Manifest
     phases: list[PhaseWindow]
     faults: list[FaultWindow]
-    load: list[LoadRow]
+    load: list[LoadReport]
     per_second: dict[str, dict[str, Rows]]
     """metric -> series -> rows [second, p50, p95 or p99, max, count, failed]; milliseconds"""
     percentiles: dict[str, list[tuple[float, float]]]
@@ -159,7 +144,7 @@ def read_run(run: RunDirectory) -> RunData:
         manifest=_read(run.manifest, Manifest) or Manifest(),
         phases=[_phase(p, t0_ns) for p in phases],
         faults=[_fault(f, t0_ns) for f in _read_lines(run.faults, _Fault)],
-        load=_read_lines(run.generator, LoadRow),
+        load=_read_lines(run.generator, LoadReport),
         per_second=series.per_second,
         percentiles=series.percentiles,
         histograms=_read(run.histograms / "merged.json", dict[str, Curve]) or {},
