@@ -1,5 +1,5 @@
-# demo: the main job with its set-up · test: all tests · check: static rules · bench: speed claims as ratios
-.PHONY: demo test check bench setup setup-tests lock clean
+# demo: the main job with its set-up · test: all tests · nightly: whole matrices · check: static rules · bench: speed claims as ratios
+.PHONY: demo test nightly check bench setup setup-tests lock clean
 
 setup:
 	@.ci/setup
@@ -10,10 +10,16 @@ setup-tests:
 demo: setup
 	@.venv/bin/feedstorm run celebrity-cache-kill
 
-# Whole runs judge latencies, so they come last and have the machine to themselves.
+# What judges latencies and times of recovery comes last and has the machine to itself.
+ALONE = tests/end_to_end/test_run.py tests/end_to_end/test_kills.py
+
 test: setup-tests
-	@.venv/bin/pytest -n 2 --dist loadfile --ignore tests/end_to_end/test_run.py
-	@.venv/bin/pytest tests/end_to_end/test_run.py
+	@.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
+	@.venv/bin/pytest $(ALONE)
+
+# Whole matrices of which `make test` only takes samples.
+nightly: setup-tests
+	@.venv/bin/pytest -m nightly
 
 check: setup
 	@.venv/bin/ruff check .
