@@ -1,4 +1,4 @@
-"""Command line of the reference stack: `python -m reference_server up | down | status`."""
+"""Command line of the reference stack: `python -m reference_server up | down | status | trace`."""
 
 import sys
 

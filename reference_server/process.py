@@ -1,7 +1,8 @@
-"""How every Python process of the stack lives: settings, logging, uvloop, readiness, a clean end.
+"""How every Python process of the stack lives: settings, logging, uvloop, `/metrics`, a clean end.
 
 `run(main)` reads `--settings FILE --region NAME --name NAME` and awaits `main(context)` under uvloop. SIGTERM, SIGINT
-set `context.stopping`; main returns, and that ends the process. If the parent dies, the kernel ends us at once.
+set `context.stopping`; main returns, and that ends the process. So does an error in following the flags: rather a new
+process than old flags. If the parent dies, the kernel ends us at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -19,6 +19,10 @@ from dataclasses import dataclass
 import uvloop
 from prometheus_client import REGISTRY, generate_latest
 
+from reference_server.flags import FlagWatch
+from reference_server.inner_links import seen_by
+from reference_server.observability.logs import configure_logging
+from reference_server.observability.process_metrics import observed
 from reference_server.settings import Region, Settings, read_settings
 
 _PR_SET_PDEATHSIG = 1
@@ -30,9 +34,11 @@ class Context:
 
     settings: Settings
     region: Region
+    """as this process reaches it"""
     name: str
     """name of the part: "graph", "fanout-0", "fep-0", ..."""
     stopping: asyncio.Event
+    flags: FlagWatch
 
     @property
     def secret(self) -> bytes:
@@ -47,13 +53,6 @@ class Context:
 def die_with_parent(sig: int = signal.SIGKILL) -> None:
     """Ask the kernel to end this process when its parent ends (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, sig, 0, 0, 0)
-
-
-def configure_logging(name: str) -> None:
-    """One line an event on standard error (the supervisor keeps a file a process)."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
-    )
 
 
 async def metrics() -> bytes:
@@ -80,6 +79,19 @@ def run(main: Callable[[Context], Awaitable[None]]) -> None:
         stopping = asyncio.Event()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stopping.set)
-        await main(Context(settings, settings.region(arguments.region), arguments.name, stopping))
+        region = seen_by(settings.region(arguments.region), arguments.name)
+        port = region.metrics_ports.get(arguments.name, 0)
+        flags = FlagWatch(settings, region)
+        await flags.look()
+        following = asyncio.create_task(flags.run())
+        following.add_done_callback(lambda _: stopping.set())
+        try:
+            async with observed(port):
+                await main(Context(settings, region, arguments.name, stopping, flags))
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+        if not following.cancelled():
+            following.result()
 
     uvloop.run(start())

@@ -80,11 +80,41 @@ class _Frames(asyncio.Protocol):
             self.transport.close()
 
 
+class Connections:
+    """Open connections of servers, to be broken together: a server that is closed only takes no new ones."""
+
+    def __init__(self) -> None:
+        self._open: set[_ServerConnection] = set()
+
+    def add(self, connection: _ServerConnection) -> None:
+        """A client has connected."""
+        self._open.add(connection)
+
+    def discard(self, connection: _ServerConnection) -> None:
+        """It is gone."""
+        self._open.discard(connection)
+
+    async def break_all(self) -> None:
+        """Return when no call is carried out any more; their callers see a loss."""
+        broken = list(self._open)
+        tasks = [task for connection in broken for task in connection.tasks]
+        for connection in broken:
+            connection.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class _ServerConnection(_Frames):
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], connections: Connections | None = None) -> None:
         super().__init__()
         self.handlers = handlers
+        self.connections = connections or Connections()
         self.tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connections.add(self)
 
     def frame_received(self, message: Any) -> None:
         task = asyncio.ensure_future(self._answer(*message))
@@ -109,15 +139,16 @@ class _ServerConnection(_Frames):
             self.transport.write(_frame(reply))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
         for task in self.tasks:
             task.cancel()
 
 
-async def serve(path: str, handlers: Mapping[str, Handler]) -> asyncio.Server:
-    """Answer calls at the unix socket `path` (an older socket file is replaced)."""
+async def serve(path: str, handlers: Mapping[str, Handler], connections: Connections | None = None) -> asyncio.Server:
+    """Answer calls at the unix socket `path` (an older socket file is replaced); `connections` gets those it has."""
     Path(path).unlink(missing_ok=True)
     loop = asyncio.get_running_loop()
-    return await loop.create_unix_server(lambda: _ServerConnection(handlers), path)
+    return await loop.create_unix_server(lambda: _ServerConnection(handlers, connections), path)
 
 
 class _ClientConnection(_Frames):

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+MAX_FEPS = 64
+"""stream edges of a region: a lane keeps where a user listens as bits of one number"""
+
 
 class Region(msgspec.Struct, kw_only=True, frozen=True):
     """Addresses of one region's parts. Everything listens on 127.0.0.1."""
@@ -27,6 +30,12 @@ class Region(msgspec.Struct, kw_only=True, frozen=True):
     fanout_workers: int = 1
     peers: dict[str, int] = {}
     """peer region -> port on which its outbox is reached (a toxiproxy link, or directly)"""
+    metrics_ports: dict[str, int] = {}
+    """part ("graph", "fanout-0", ...) -> port of its own /metrics; absent: it has none"""
+    proxied: dict[str, int] = {}
+    """link within the region ("api-to-memcached") -> port of the proxy it goes through (see `inner_links`)"""
+    edge_port: int = 0
+    """TLS port of the region's edge proxy; 0: there is none"""
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
@@ -48,7 +57,8 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     """entries a feed shows"""
     celebrity_threshold: int = 0
     """follower count from which an author takes the throttled path; 0: users / 10"""
-    flags: dict[str, bool | int | str] = {}
+    flags: dict[str, bool | int | float | str] = {}
+    """what differs from the defaults at start (see `flags`)"""
     defects: tuple[str, ...] = ()
 
     def region(self, name: str) -> Region:

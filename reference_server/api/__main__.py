@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from reference_server.api.command import granian_command
+from reference_server.api.command import LEADER, granian_command
 from reference_server.process import die_with_parent
 from reference_server.settings import read_settings
 
@@ -27,6 +27,7 @@ def main() -> None:
         "FEEDSTORM_SETTINGS": arguments.settings,
         "FEEDSTORM_REGION": arguments.region,
         "FEEDSTORM_NAME": arguments.name,
+        LEADER: str(os.getpid()),
     }
     command = granian_command(port)
     os.execv(command[0], command)

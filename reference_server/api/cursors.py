@@ -10,14 +10,11 @@ import time
 
 from reference_server.api.problems import Problem
 from reference_server.security import SignatureRejected, sign, verify
+from reference_server.timeline.display import Key
 
 CURSOR_TTL_S = 3600
 _PURPOSE = "cursor"
 _PAYLOAD = struct.Struct(">QIQ16s")
-
-
-Key = tuple[int, bytes]
-"""A place in display order: (timestamp µs, post id); newer posts compare greater."""
 
 
 def make_cursor(secret: bytes, user: int, last: Key, now_s: float | None = None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from reference_server.api.bodies import WirePost
-from reference_server.api.cursors import Key
 from reference_server.api.feed_page import Page
 from reference_server.api.post_ids import new_post_id, to_text
 from reference_server.settings import Settings
+from reference_server.timeline.display import Key
 
 _DUPLICATE_EVERY = 20
 _PHANTOM_EVERY = 20

@@ -1,36 +1,40 @@
 """The graph as the api needs it: cached for moments, honest about what it does not know.
 
-While the graph is away, the last known answers stand in, however old; where there is none, nothing is guessed.
+Whom a user must not see is kept for longer, as the graph tells for whom that changes (see exclusion_changes).
+
+While the graph is away, the last known answers stand in, however old, and at once (see graph_silence); where there is
+none, nothing is guessed.
 
 One api sees its own changes at once: a change invalidates the caller's entry, and one that the graph service has
-accepted but not applied yet (it is away) is laid over what it answers.
+accepted but not applied yet (it is away) is laid over what it answers (see pending_changes).
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from reference_server.api.exclusion_changes import ExclusionChanges
+from reference_server.api.graph_silence import GraphSilence, GraphUnavailable
+from reference_server.api.pending_changes import SYNC_TIMEOUT_S, Excluded, Overlay, PendingChanges, edge_overlays
+from reference_server.events import Reader
+from reference_server.graph.followees import all_followees
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 
+__all__ = ["Excluded", "GraphUnavailable", "GraphView", "UserState"]
 EXCLUDED_TTL_S = 1.0
 COUNT_TTL_S = 5.0
-OVERLAY_TTL_S = 60.0
 READ_TIMEOUT_S = 0.25
 UNKNOWN_TIMEOUT_S = 0.75
 """longer where there is no last known answer to fall back on"""
-SYNC_TIMEOUT_S = 2.0
 _MAX_CACHED = 50_000
 V = TypeVar("V")
-FAILURES = (RpcUnavailable, RpcTimeout, RpcError)
-
-
-class GraphUnavailable(ConnectionError):
-    """The graph service gave no usable answer."""
+_Known = tuple[float, Excluded, bool]
+"""(moment until which it holds by itself, answer, whether it holds for longer while changes are told)"""
 
 
 class UserState(msgspec.Struct, rename={"import_": "import"}):
@@ -41,21 +45,8 @@ class UserState(msgspec.Struct, rename={"import_": "import"}):
     import_: str
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """Authors whose posts a user must not see."""
-
-    authors: frozenset[int]
-    degraded: bool = False
-    """the graph could not be asked: this is the last known state"""
-
-
-@dataclass
-class _Overlay:
-    until_s: float
-    excluded: dict[int, bool] = field(default_factory=dict)
+    reader: int = 0
+    """bits of `events.Reader`"""
 
 
 class GraphView:
@@ -64,9 +55,11 @@ class GraphView:
     def __init__(self, client: RpcClient, celebrity_threshold: int) -> None:
         self._client = client
         self._threshold = celebrity_threshold
-        self._excluded: dict[int, tuple[float, Excluded]] = {}
+        self._excluded: dict[int, _Known] = {}
+        self._following = ExclusionChanges(client, self._forget)
         self._counts: dict[int, tuple[float, int]] = {}
-        self._overlays: dict[int, _Overlay] = {}
+        self._silence = GraphSilence(client)
+        self._pending = PendingChanges(client, self._applied)
         self._changes = 0
 
     async def excluded(self, user: int) -> Excluded:
@@ -76,32 +69,36 @@ class GraphView:
         """
         now = time.monotonic()
         cached = self._excluded.get(user)
-        if cached is not None and cached[0] > now:
+        if cached is not None and (cached[0] > now or (self._following.is_current(now) and cached[2])):
             return cached[1]
-        changes = self._changes
+        changes, looks, pending = self._changes, self._following.looks, self._pending.of(user)
         try:
-            patience_s = UNKNOWN_TIMEOUT_S if cached is None else READ_TIMEOUT_S
-            unfollowed, blocked = await self._client.call("excluded", user, timeout_s=patience_s)
-            authors = frozenset(np.frombuffer(unfollowed + blocked, "<u4").tolist())
-            fresh = Excluded(self._overlaid(user, authors, now))
-        except FAILURES as error:
+            with self._silence.noticed(insists=cached is None):
+                patience_s = UNKNOWN_TIMEOUT_S if cached is None else READ_TIMEOUT_S
+                answer = await self._client.call("excluded", user, timeout_s=patience_s)
+        except GraphUnavailable:
             cached = self._excluded.get(user)  # a change may have been made while the graph was asked
             if cached is None:
-                raise GraphUnavailable(str(error)) from error
-            return Excluded(self._overlaid(user, cached[1].authors, now), degraded=True)
+                raise
+            return replace(cached[1], degraded=True)
+        pending = self._pending.of(user) or pending  # it may have been applied since the graph answered
+        fresh = _excluded_of(answer) if pending is None else pending.over(_excluded_of(answer))
         if changes == self._changes:  # else a change was made while the graph was asked
-            _put(self._excluded, user, (now + EXCLUDED_TTL_S, fresh))
+            is_followed = looks == self._following.looks and pending is None
+            _put(self._excluded, user, (now + EXCLUDED_TTL_S, fresh, is_followed))
         return fresh
 
-    def _overlaid(self, user: int, authors: frozenset[int], now: float) -> frozenset[int]:
-        overlay = self._overlays.get(user)
-        if overlay is None:
-            return authors
-        if overlay.until_s < now:
-            del self._overlays[user]
-            return authors
-        hidden = {other for other, excluded in overlay.excluded.items() if excluded}
-        return authors - overlay.excluded.keys() | hidden
+    def _forget(self, users: list[int] | None) -> None:
+        """What is known about these users (None: all) holds no longer, but as the last known."""
+        for user in list(self._excluded) if users is None else users:
+            known = self._excluded.get(user)
+            if known is not None:
+                self._excluded[user] = (0.0, known[1], False)
+
+    def _applied(self, users: list[int]) -> None:
+        """The graph has applied what was pending of these users."""
+        self._changes += 1
+        self._forget(users)
 
     async def is_celebrity(self, author: int) -> bool:
         """Whether the author takes the throttled path; the last known answer when the graph is away.
@@ -113,10 +110,11 @@ class GraphView:
         if cached is None or cached[0] < now:
             try:
                 patience_s = UNKNOWN_TIMEOUT_S if cached is None else READ_TIMEOUT_S
-                count = int(await self._client.call("follower_count", author, timeout_s=patience_s))
-            except FAILURES as error:
+                with self._silence.noticed(insists=cached is None):
+                    count = int(await self._client.call("follower_count", author, timeout_s=patience_s))
+            except GraphUnavailable:
                 if cached is None:
-                    raise GraphUnavailable(str(error)) from error
+                    raise
                 count = cached[1]
             cached = (now + COUNT_TTL_S, count)
             _put(self._counts, author, cached)
@@ -124,58 +122,76 @@ class GraphView:
 
     async def followees(self, user: int) -> list[int]:
         """Authors the user follows. Raises GraphUnavailable."""
-        try:
-            users, _ = await self._client.call("followees", user, timeout_s=READ_TIMEOUT_S)
-        except FAILURES as error:
-            raise GraphUnavailable(str(error)) from error
-        return [int(author) for author in np.frombuffer(users, "<u4")]
+        with self._silence.noticed():
+            users = await all_followees(self._client, user, READ_TIMEOUT_S)
+        return [int(author) for author in users]
+
+    async def following(self, user: int, other: int) -> tuple[int, bool]:
+        """How many the user follows, and whether `other` is among them. Raises GraphUnavailable."""
+        with self._silence.noticed():
+            count, already = await self._client.call("following", user, other, timeout_s=READ_TIMEOUT_S)
+        return int(count), bool(already)
 
     async def counts(self, user: int) -> tuple[int, int]:
         """(followers, following). Raises GraphUnavailable."""
-        try:
+        with self._silence.noticed():
             followers, following = await self._client.call("counts", user)
-        except FAILURES as error:
-            raise GraphUnavailable(str(error)) from error
         return int(followers), int(following)
 
     async def user(self, user: int) -> UserState:
         """Whether the user joined, and how far the import is. Raises GraphUnavailable."""
+        with self._silence.noticed():
+            answer = await self._client.call("user", user)
         try:
-            return msgspec.convert(await self._client.call("user", user), UserState)
-        except (*FAILURES, msgspec.ValidationError) as error:
+            return msgspec.convert(answer, UserState)
+        except msgspec.ValidationError as error:
             raise GraphUnavailable(str(error)) from error
 
-    async def changed(self, user: int, other: int, stream_id: str, excludes: bool | None) -> bool:
+    async def changed(self, verb: str, user: int, other: int, stream_id: str) -> bool:
         """A change of (user, other) was accepted: wait until the graph has it, forget what it makes stale.
 
-        `excludes`: whether `other` is hidden from `user` from now on (None: the change does not touch that).
-        False: the graph is away; the change is kept in mind here until it is back.
+        False: the graph is away; the change is kept in mind here until it has applied it.
         """
+        overlays = edge_overlays(verb, user, other)
+        return await self._accepted({user: Overlay(), other: Overlay()} | overlays, overlays, stream_id)
+
+    async def profile_changed(self, user: int, stream_id: str, mask: Reader, reader: Reader) -> bool:
+        """The bits of `mask` in the user's profile were set to `reader`'s: the same."""
+        overlays = {user: Overlay(mask=mask, reader=reader)}
+        return await self._accepted(overlays, overlays, stream_id)
+
+    async def _accepted(self, touched: dict[int, Overlay], overlays: dict[int, Overlay], stream_id: str) -> bool:
+        applied = True
         try:
-            await self._client.call("sync", stream_id, timeout_s=SYNC_TIMEOUT_S)
-            applied = True
-        except FAILURES:
+            with self._silence.noticed():
+                await self._client.call("sync", stream_id, timeout_s=SYNC_TIMEOUT_S)
+        except GraphUnavailable:
             applied = False
+            self._pending.add(overlays, stream_id)
         self._changes += 1
-        for touched in (user, other):
-            cached = self._excluded.get(touched)
+        for user, overlay in touched.items():
+            cached = self._excluded.get(user)
             if cached is not None:
-                known = cached[1].authors | {other} if excludes and touched == user else cached[1].authors
-                self._excluded[touched] = (0.0, Excluded(known))
-        if not applied and excludes is not None:
-            overlay = self._overlays.setdefault(user, _Overlay(0.0))
-            overlay.until_s = time.monotonic() + OVERLAY_TTL_S
-            overlay.excluded[other] = excludes
-        elif user in self._overlays:
-            self._overlays[user].excluded.pop(other, None)
+                self._excluded[user] = (0.0, overlay.over(cached[1]), False)
         return applied
 
     async def ping(self) -> bool:
         """Whether the graph service answers."""
         try:
             return bool(await self._client.call("ping", timeout_s=READ_TIMEOUT_S) == "pong")
-        except FAILURES:
+        except (RpcUnavailable, RpcTimeout, RpcError):
             return False
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await self._silence.close()
+        await self._pending.close()
+
+
+def _excluded_of(answer: list[Any]) -> Excluded:
+    unfollowed, blocked, labels = answer
+    hidden = frozenset(np.frombuffer(blocked, "<u4").tolist())
+    return Excluded(hidden.union(np.frombuffer(unfollowed, "<u4").tolist()), labels=labels, blocked=hidden)
 
 
 def _put(cache: dict[int, V], key: int, value: V) -> None:

@@ -8,19 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from prometheus_client import REGISTRY, Counter, Histogram, generate_latest
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
 
+from reference_server.observability.tallies import CountMetric, DurationMetric
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 
 PART_TIMEOUT_S = 0.2
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-FEED_READS = Counter("api_feed_reads", "Feed pages served, by where the timeline came from", ["source"])
+FEED_READS = CountMetric(
+    "api_feed_reads", "Feed pages served, by where the timeline came from", "source", ("cache", "owner", "durable")
+)
 FEED_DEGRADED = Counter("api_feed_degraded", "Feed pages marked Feed-Degraded")
-FEED_SECONDS = Histogram("api_feed_read_seconds", "Time to serve a feed page", buckets=_SECONDS)
+FEED_DEEPER = Counter("api_feed_deeper", "Feed pages that went on below what is cached, by where", ["source"])
+FEED_SECONDS = DurationMetric("api_feed_read_seconds", "Time to serve a feed page")
 ACCEPT_SECONDS = Histogram("api_post_accept_seconds", "Time until redis-queue acknowledged a post", buckets=_SECONDS)
 POSTS = Counter("api_posts", "Posts, by outcome", ["outcome"])
 SIGN_UPS = Counter("api_sign_ups", "Sign-ups, by outcome", ["outcome"])
+STATUS_CHANGES = Counter("feed_post_status_changes", "Posts hidden, moderated or shown again here", ["status"])
+FLAG_CHANGES = Counter("feed_flag_changes", "Flags set through this process")
+FOLLOWS_OVER_CAP = Counter("feed_follows_over_cap", "Follows refused by follow_cap")
+BODY_MEMORY = Gauge("feed_body_memory_bytes", "Post bodies at hand in an api process; bounded")
 BODIES = Counter("api_bodies", "Post bodies, by where they were found", ["source"])
 
 

@@ -10,30 +10,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import Counter
 from starlette.requests import Request
 
-from reference_server.api import measures
 from reference_server.api.bodies import Bodies
 from reference_server.api.body_cache import MemcachedBodies
 from reference_server.api.defects import PageDefects
 from reference_server.api.durable_pull import DurablePull
 from reference_server.api.graph_view import GraphView
 from reference_server.api.hybrid_clock import HybridClock
+from reference_server.api.metrics_texts import MetricsTexts
+from reference_server.api.overload import Overload
+from reference_server.api.own_posts import OwnPosts
 from reference_server.api.problems import Problem, UnknownEffect
+from reference_server.api.profile_cache import ProfileCache
 from reference_server.durable import DurableReader, SqliteReader
 from reference_server.durable.sqlite_writer import FILE_NAME
+from reference_server.flags import FlagWatch
+from reference_server.inner_links import seen_by
 from reference_server.queue import Backpressure, Queue, QueueUnavailable
 from reference_server.rpc import RpcClient
 from reference_server.settings import Region, Settings, read_settings
-from reference_server.timeline.reader import TimelineReader, TimelineView
+from reference_server.timeline.display import Key, TimelineView
+from reference_server.timeline.reader import TimelineReader
 
 
 class Timelines(Protocol):
     """What is asked of the timeline reader."""
 
-    async def read(self, user: int, first_page: bool) -> TimelineView:
-        """The user's timeline in display order."""
+    async def read(self, user: int, after: Key | None, *, lean: bool = False) -> TimelineView:
+        """The user's timeline, for the page behind `after`; `lean`: without what takes long and may be left out."""
+
+    async def deeper(self, user: int, after: Key | None) -> TimelineView:
+        """All that the lane's owner has, or what the durable store has behind the place."""
+
+    async def wait_connected(self, limit_s: float) -> None:
+        """Connect to all cache nodes, or give up waiting."""
 
     async def close(self) -> None:
         """Drop all connections."""
@@ -54,13 +65,23 @@ class Parts:
     bodies: Bodies
     timelines: Timelines
     durable: DurableReader
+    durable_pull: DurablePull
+    own_posts: OwnPosts
     cache: MemcachedBodies
+    profiles: ProfileCache
     clock: HybridClock
     defects: PageDefects
     clients: dict[str, RpcClient]
-    """sockets of the region's parts, for their metrics"""
-    feed_reads: dict[str, Counter]
+    """sockets of the region's parts"""
+    metrics: MetricsTexts
+    flags: FlagWatch
+    overload: Overload
     ready: bool = False
+
+    @property
+    def has_siblings(self) -> bool:
+        """Whether the region has other apis, which a caller may have written through."""
+        return len(self.region.api_ports) > 1
 
     async def check_ready(self) -> bool:
         """Whether all that is needed has answered once; stays true, so that a fault does not end degraded service."""
@@ -74,10 +95,15 @@ class Parts:
 
     async def close(self) -> None:
         """Drop all connections."""
+        self.overload.close()
+        await self.graph.close()
         await self.timelines.close()
         await self.queue.close()
+        await self.own_posts.close()
         await self.durable.close()
+        await self.bodies.close()
         await self.cache.close()
+        await self.profiles.close()
         for client in self.clients.values():
             client.close()
 
@@ -91,7 +117,8 @@ def parts_of(request: Request) -> Parts:
 def open_parts() -> Parts:
     """Read the settings named in the environment (FEEDSTORM_SETTINGS, _REGION, _NAME) and open everything lazily."""
     settings = read_settings(os.environ["FEEDSTORM_SETTINGS"])
-    region = settings.region(os.environ["FEEDSTORM_REGION"])
+    name = os.environ["FEEDSTORM_NAME"]
+    region = seen_by(settings.region(os.environ["FEEDSTORM_REGION"]), name)
     users = population_size(settings)
     sockets = ["graph", "jobs", "replicator", *(f"fanout-{k}" for k in range(region.fanout_workers))]
     clients = {name: RpcClient(settings.socket(region.name, name)) for name in sockets}
@@ -99,22 +126,30 @@ def open_parts() -> Parts:
     durable = SqliteReader(settings.data(region.name) / FILE_NAME)
     graph = GraphView(clients["graph"], settings.celebrity_threshold or max(1, users // 10))
     cache = MemcachedBodies(region.memcached_ports)
+    flags, secret = FlagWatch(settings, region), bytes.fromhex(settings.secret)
+    bodies = Bodies(cache, queue, durable)
+    pull = DurablePull(graph, durable, settings.depth)
     return Parts(
         settings=settings,
         region=region,
-        name=os.environ["FEEDSTORM_NAME"],
-        secret=bytes.fromhex(settings.secret),
+        name=name,
+        secret=secret,
         users=users,
         queue=queue,
         graph=graph,
-        bodies=Bodies(cache, queue, durable),
-        timelines=TimelineReader(settings, region, DurablePull(graph, durable, settings.depth)),
+        bodies=bodies,
+        timelines=TimelineReader(settings, region, pull, flags=lambda: flags.now),
         durable=durable,
+        durable_pull=pull,
+        own_posts=OwnPosts(region.redis_queue_port, alone=len(region.api_ports) == 1),
         cache=cache,
+        profiles=ProfileCache(region.memcached_ports),
         clock=HybridClock(region.index),
         defects=PageDefects(settings),
         clients=clients,
-        feed_reads={source: measures.FEED_READS.labels(source) for source in ("cache", "owner", "durable")},
+        metrics=MetricsTexts(name, bodies, clients),
+        flags=flags,
+        overload=Overload(flags, secret, users),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reference_server import stages
 from reference_server.api import measures
 from reference_server.api.bodies import Known, render
 from reference_server.api.edges import append_edge
@@ -19,7 +20,10 @@ from reference_server.api.parts import Parts, parts_of, queue_failures
 from reference_server.api.post_ids import from_text, new_post_id
 from reference_server.api.problems import Problem
 from reference_server.api.requests import caller, json_body
-from reference_server.events import DeleteEvent, PostEvent
+from reference_server.api.standing import standing_of
+from reference_server.events import DeleteEvent, Label, PostEvent
+from reference_server.queue import RecentPost
+from reference_server.timeline.entry import Status
 
 _KEY = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 
@@ -29,6 +33,12 @@ class PostRequest(msgspec.Struct):
 
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
     reply_to: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    labels: Annotated[list[Literal["adult", "sensitive"]], msgspec.Meta(max_length=8)] = []
+
+    @property
+    def label_bits(self) -> int:
+        """The labels as bits of `events.Label`."""
+        return sum({Label[name.upper()] for name in self.labels})
 
 
 class BatchRequest(msgspec.Struct):
@@ -52,24 +62,33 @@ async def create_post(request: Request) -> Response:
     reply_to = await _parent(parts, asked.reply_to)
     celeb = await _is_celebrity(parts, author)
     now, started = now_us(), time.perf_counter()
-    event = PostEvent(new_post_id(now), author, now, asked.text, parts.region.name, reply_to, celeb)
-    with queue_failures():
+    origin, labels = parts.region.name, asked.label_bits
+    event = PostEvent(new_post_id(now), author, now, asked.text, origin, reply_to, celeb, labels)
+    with queue_failures(), parts.own_posts.changing(author):
         accepted = await parts.queue.accept_post(
-            author, event.id, asked.text, reply_to, key, celeb, now, parts.region.name
+            author, event.id, asked.text, reply_to, key, celeb, now, origin, labels
         )
-    measures.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+    taken_s = time.perf_counter() - started
+    measures.ACCEPT_SECONDS.observe(taken_s)
     if accepted.duplicate:
         measures.POSTS.labels("repeated").inc()
         return _post_answer(await _repeated(parts, accepted.id), 200)
     measures.POSTS.labels("accepted").inc()
+    stages.passed("accept", accepted.id, taken_s, parts.flags.now.trace_one_in)
     event.ts_us = accepted.ts_us
     body = render(event)
+    parts.own_posts.accepted(author, RecentPost(accepted.ts_us, accepted.id))
     parts.bodies.accepted(accepted.id, body)
     return _post_answer(body, 201)
 
 
 async def _is_celebrity(parts: Parts, author: int) -> bool:
-    """Raises Problem("unavailable") when that was never known: on the wrong path posts would overtake each other."""
+    """Whether the author's posts take the throttled path (flag celebrity_warm_list).
+
+    Raises Problem("unavailable") when that was never known: on the wrong path posts would overtake each other.
+    """
+    if not parts.flags.now.celebrity_warm_list:
+        return False
     try:
         return await parts.graph.is_celebrity(author)
     except GraphUnavailable as error:
@@ -94,7 +113,7 @@ async def _repeated(parts: Parts, post_id: bytes) -> bytes:
         return body
     if hydrated.degraded:
         raise Problem("unavailable", "the post of this Idempotency-Key cannot be read now")
-    raise Problem("not-found", "the post of this Idempotency-Key was deleted")
+    raise Problem("gone", "the post of this Idempotency-Key was deleted or hidden")
 
 
 def _post_answer(body: bytes, status: int) -> Response:
@@ -116,17 +135,29 @@ async def delete_post(request: Request) -> Response:
     known = await _known(parts, post_id)
     if post_id is None or known is None:
         raise Problem("not-found", "no such post")
-    if known.author not in (user, -1):
+    if known.deleted and known.author in (user, -1):  # a tombstone may not know whose post it stands for
+        known = await _hidden(parts, post_id)
+    if known is not None and known.author != user:
         raise Problem("forbidden", "only its author may delete a post")
-    if not known.deleted:
+    if known is not None:
         try:
             celeb = await parts.graph.is_celebrity(user)
         except GraphUnavailable:
             celeb = False  # either stream will do: a delete holds even when it overtakes its post
-        with queue_failures():
+        with queue_failures(), parts.own_posts.changing(user):
             await parts.queue.accept_delete(DeleteEvent(post_id, user, parts.region.name), known.ts_us, celeb)
+        parts.own_posts.deleted(user, post_id)
         await parts.bodies.deleted(post_id, user)
     return Response(status_code=204)
+
+
+async def _hidden(parts: Parts, post_id: bytes) -> Known | None:
+    """A post that must not show, if it was hidden and not deleted."""
+    with queue_failures():
+        standing = await standing_of(parts, post_id)
+    if standing is None or standing.status is Status.DELETED:
+        return None
+    return Known(standing.author, standing.ts_us, False)
 
 
 async def like_post(request: Request) -> Response:

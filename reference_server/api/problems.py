@@ -30,10 +30,12 @@ RETRY_AFTER_S = 1
 class Problem(Exception):
     """Ends a request with a problem document. `slug` is the last part of its type."""
 
-    def __init__(self, slug: str, detail: str) -> None:
+    def __init__(self, slug: str, detail: str, retry_s: int = RETRY_AFTER_S) -> None:
+        """`retry_s`: what Retry-After says, where there is one."""
         super().__init__(detail)
         self.slug = slug
         self.detail = detail
+        self.retry_s = retry_s
 
 
 class UnknownEffect(Exception):
@@ -47,13 +49,13 @@ class _Document(msgspec.Struct):
     detail: str
 
 
-def problem_response(slug: str, detail: str, status: int | None = None) -> Response:
+def problem_response(slug: str, detail: str, status: int | None = None, retry_s: int = RETRY_AFTER_S) -> Response:
     """The problem document as a response."""
     usual, title = _STATUS[slug]
     document = _Document(f"urn:feedstorm:problem:{slug}", title, status or usual, detail)
     headers = {}
     if document.status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(retry_s)
     elif document.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     body = msgspec.json.encode(document)
@@ -63,7 +65,7 @@ def problem_response(slug: str, detail: str, status: int | None = None) -> Respo
 async def on_problem(request: Request, error: Exception) -> Response:
     """Handler of Problem."""
     assert isinstance(error, Problem)
-    return problem_response(error.slug, error.detail)
+    return problem_response(error.slug, error.detail, retry_s=error.retry_s)
 
 
 async def on_unknown_effect(request: Request, error: Exception) -> Response:

@@ -15,11 +15,16 @@ MAX_BODY_BYTES = 64 << 10
 MAX_DRAINED_BYTES = 1 << 20
 """how much of a body that is too large is read (and dropped), so that its sender gets to read the answer"""
 BODY_TIMEOUT_S = 10.0
+CALLER, BODY = "feed.caller", "feed.body"
+"""keys of the ASGI scope: the user number of a token that the gate has verified, and the body that it has taken in"""
 T = TypeVar("T")
 
 
 def caller(request: Request, secret: bytes, users: int) -> int:
     """The user number behind the bearer token. Raises Problem("unauthorized")."""
+    known: int | None = request.scope.get(CALLER)
+    if known is not None:
+        return known
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Problem("unauthorized", "a bearer token is required")
@@ -42,6 +47,9 @@ async def json_body(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 async def _body(request: Request) -> bytes:
+    taken: bytes | None = request.scope.get(BODY)
+    if taken is not None:
+        return taken
     parts: list[bytes] = []
     size = 0
     try:
@@ -61,7 +69,11 @@ async def _body(request: Request) -> bytes:
 
 def limit_of(request: Request, default: int, highest: int) -> int:
     """The query parameter `limit`. Raises Problem("bad-request")."""
-    text = request.query_params.get("limit")
+    return limit_in(request.query_params.get("limit"), default, highest)
+
+
+def limit_in(text: str | None, default: int, highest: int) -> int:
+    """The limit a text stands for; `default` without one. Raises Problem("bad-request")."""
     if text is None:
         return default
     limit = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0

@@ -10,6 +10,8 @@ from reference_server.durable.protocol import (
     DurableWriter,
     PostKey,
     PostRow,
+    StatusRow,
+    StoredStatus,
 )
 from reference_server.durable.sqlite_reader import SqliteReader
 from reference_server.durable.sqlite_writer import SqliteWriter
@@ -23,4 +25,6 @@ __all__ = [
     "PostRow",
     "SqliteReader",
     "SqliteWriter",
+    "StatusRow",
+    "StoredStatus",
 ]

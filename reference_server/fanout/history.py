@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from reference_server.partition import lanes_of
 from reference_server.seeding import HistoryPosts, Population, history_posts
+from reference_server.timeline.cached import CachedTimeline, newest_part
 from reference_server.timeline.entry import EPOCH_SHIFT, SLOT_BYTES, SLOT_DTYPE, make_seq
 from reference_server.timeline.index import Users
 from reference_server.timeline.owner import LaneOwner
@@ -93,23 +94,19 @@ class HistoryLoader:
         _log.info("lane %d: %d history records", owner.lane, owner.history)
 
 
-async def prewarm(owner: LaneOwner, depth: int) -> None:
-    """Put the timelines of all the lane's users into memcached; no owed or new entries can come meanwhile."""
+async def prewarm(owner: LaneOwner, count: int) -> None:
+    """Put the newest `count` entries of all the lane's users into memcached; no others can come meanwhile."""
     assert owner.cache is not None
     await owner.cache.wait_up(CACHE_WAIT_S)
-    await owner.cache.fill(_timelines(owner, depth))
+    await owner.cache.fill(_timelines(owner, count))
 
 
-def _timelines(owner: LaneOwner, depth: int) -> Iterator[tuple[int, int, int, bytes]]:
+def _timelines(owner: LaneOwner, count: int) -> Iterator[tuple[int, CachedTimeline]]:
     index = owner.index
     upto = make_seq(index.epoch, index.next - 1)
     for user in index.users:
-        slots = index.slots_of(user)
-        floor = index.floor(user)
-        if len(slots) > depth * SLOT_BYTES:
-            slots = slots[-depth * SLOT_BYTES :]
-            floor = int.from_bytes(slots[:8], "big")
-        yield user, floor, upto, slots
+        whole = CachedTimeline(index.floor(user), upto, index.slots_of(user), index.horizon_us)
+        yield user, newest_part(whole, count)
 
 
 def _followers_of(population: Population) -> tuple[npt.NDArray[np.int64], Users]:

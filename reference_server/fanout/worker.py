@@ -3,6 +3,9 @@
 The kernel frees a lock when its process dies, so survivors take over by trying again: every 250 ms, a worker's own
 lanes (lane mod workers) at once, others once they stood free for a while, the longer the further the rank. A paused
 worker keeps its locks: its lanes stall, they do not split.
+
+A worker opens all its lanes under one value of the flag `wal`. When that changes, it ends in order: what is open is
+closed as at the end of the process. The next worker of the process takes the lanes over under the new value.
 """
 
 from __future__ import annotations
@@ -13,31 +16,47 @@ import gc
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import msgspec
 
 from reference_server import process, rpc
+from reference_server.events import STREAM_CELEB, STREAM_POSTS
 from reference_server.fanout.bus import Bus
+from reference_server.fanout.celebrities import CelebrityFeeder
 from reference_server.fanout.feeder import Feeder
-from reference_server.fanout.history import HistoryLoader, prewarm
+from reference_server.fanout.graph_changes import GraphChanges
+from reference_server.fanout.lane_opener import LaneOpener, OpenLane
 from reference_server.fanout.pages import FollowerPages
+from reference_server.fanout.source import Source
+from reference_server.fanout.stage_times import StageTimes
+from reference_server.flags import Flags
+from reference_server.graph.followees import all_followees
 from reference_server.process import Context
 from reference_server.rpc import RpcClient
 from reference_server.seeding import Population, open_population
-from reference_server.timeline.index import Index
+from reference_server.timeline.index import Users
 from reference_server.timeline.lane_service import LaneService
 from reference_server.timeline.measures import LANE_RECORD
 from reference_server.timeline.merge import ColdMerge
 from reference_server.timeline.owner import LaneOwner
-from reference_server.timeline.takeover import join_cache, lane_users, restore
-from reference_server.timeline.wal import Wal
 
 _log = logging.getLogger(__name__)
 POLL_S = 0.25
 START_GRACE_S = 3.0
 """how long other workers have to take their own lanes at first"""
 _REPORT_S = 1.0
+CANCEL_AGAIN_S = 1.0
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until all are done: redis-py's asyncio.wait_for loses a cancellation that comes as its call ends."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
 class LaneLock:
@@ -74,24 +93,45 @@ class Worker:
         self._folder = settings.data(region.name, "lanes")
         self._rank = int(context.name.rpartition("-")[2])
         self._population: Population = open_population(settings)
-        self._history = HistoryLoader(self._population, settings.lanes)
         self._graph = RpcClient(context.socket("graph"))
-        self._bus = Bus(region.name, region.redis_cache_port, skips=settings.has_defect("skip-notify"))
-        cached = bool(settings.flags.get("follower_cache", True))
-        one_tier = not settings.flags.get("two_tier", True)
-        self._pages = FollowerPages(self._graph, region.redis_cache_port, settings.lanes, cached=cached)
+        self._times = StageTimes(region.name, self._flags)
+        skips = settings.has_defect("skip-notify")
+        self._bus = Bus(region.name, region.redis_cache_port, self._flags, self._times, skips=skips)
+        self._changes = GraphChanges(self._graph, region.redis_queue_port)
+        self._pages = FollowerPages(self._graph, self._changes, region.redis_cache_port, settings.lanes, self._flags)
         self.lanes: dict[int, LaneOwner] = {}
-        self._feeders = [
-            Feeder("posts", region.redis_queue_port, self._pages, self.lanes, one_tier=one_tier),
-            Feeder("celeb", region.redis_queue_port, self._pages, self.lanes, sliced=True, one_tier=one_tier),
-        ]
+        self._feeders = self._make_feeders()
+        context.flags.on_change(self._follow_flags)
+        self._keeps_records = context.flags.now.wal
+        self._opener = LaneOpener(
+            context, self._population, self._pages, self._bus.notify, keeps_records=self._keeps_records
+        )
         self._locks: dict[int, LaneLock] = {}
+        self._open_lanes: list[OpenLane] = []
+        self._restores: set[asyncio.Task[None]] = set()
         self._merges: list[ColdMerge] = []
         self._servers: list[asyncio.Server] = []
+        self._connections = rpc.Connections()
+
+    def _flags(self) -> Flags:
+        return self._context.flags.now
+
+    def _follow_flags(self, flags: Flags) -> None:
+        for merge in self._merges:
+            merge.set_fanout(flags.fanout)
+
+    def _make_feeders(self) -> tuple[Feeder, CelebrityFeeder]:
+        """Ordinary posts go before celebrities', but none overtakes an earlier one of its author."""
+        shared = self._pages, self.lanes, self._flags, self._times
+        port, name = self._context.region.redis_queue_port, self._context.name
+        celebrities = CelebrityFeeder(Source(STREAM_CELEB, port, name), *shared, lambda: ordinary.lag_s)
+        ordinary = Feeder(Source(STREAM_POSTS, port, name), *shared, celebrities)
+        return ordinary, celebrities
 
     async def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop, or until lanes are to keep their records in another way."""
         work = [self._bus.run(), *(feeder.run() for feeder in self._feeders), self._take_lanes(), self._report()]
+        work.append(self._changes.run())
         tasks: list[asyncio.Task[None]] = [asyncio.ensure_future(one) for one in work]
         stopping: asyncio.Task[Any] = asyncio.ensure_future(self._context.stopping.wait())
         try:
@@ -100,25 +140,36 @@ class Worker:
                 if task.done():
                     task.result()  # a bug: end with its traceback; the supervisor starts us again
         finally:
-            for task in [*tasks, stopping]:
-                task.cancel()
-            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            await _end([*tasks, stopping])
             await self._close()
 
     async def _close(self) -> None:
+        self._context.flags.forget(self._follow_flags)
         for server in self._servers:
             server.close()
+        await self._connections.break_all()
+        for task in self._restores:
+            task.cancel()
+        await asyncio.gather(*self._restores, return_exceptions=True)
         for merge in self._merges:
             await merge.close()
+        await self._times.close()
         await self._pages.close()
+        await self._changes.close()
+        await self._opener.close()
         self._graph.close()
-        for lane, owner in self.lanes.items():
-            await owner.close()
-            self._locks[lane].free()
+        for opened in self._open_lanes:
+            await opened.close()
+            self._locks[opened.owner.lane].free()
 
     # --- lanes
 
+    @property
+    def _is_overtaken(self) -> bool:
+        return self._flags().wal != self._keeps_records
+
     async def _take_lanes(self) -> None:
+        """Try for ever; returns when the worker is overtaken, never while a lane is being opened."""
         settings = self._context.settings
         workers = max(1, self._context.region.fanout_workers)
         free_since: dict[int, float] = {}
@@ -126,9 +177,12 @@ class Worker:
         served = False
         while True:
             for lane in range(settings.lanes):
+                if self._is_overtaken:
+                    _log.info("the flag wal changed: all lanes are opened anew")
+                    return
                 distance = (self._rank - lane) % workers
                 lock = LaneLock(str(self._folder / f"{lane}.lock"))
-                if lane in self.lanes or not lock.try_take():
+                if lane in self._locks or not lock.try_take():
                     free_since.pop(lane, None)
                     continue
                 now = time.monotonic()
@@ -140,46 +194,49 @@ class Worker:
                 else:
                     lock.free()
             if not served:
-                self._servers.append(await rpc.serve(self._context.socket(self._context.name), self._handlers()))
+                await self._answer(self._context.name, self._handlers())
+                self._opener.rest()
                 served = True
+            for task in [task for task in self._restores if task.done()]:
+                self._restores.discard(task)
+                task.result()
+            self._check_keepers()
             await asyncio.sleep(POLL_S)
 
+    def _check_keepers(self) -> None:
+        for opened in self._open_lanes:
+            if opened.keeping.done():
+                opened.keeping.result()
+
     async def _open(self, lane: int, lock: LaneLock) -> None:
-        started = time.perf_counter()
-        settings, region, population = self._context.settings, self._context.region, self._population.users
-        users = lane_users(lane, settings.lanes, population)
-        owner, is_new = await asyncio.to_thread(self._load, lane, users)
-        await join_cache(owner, region.memcached_ports[0])
-        if is_new:
-            await prewarm(owner, settings.depth)
         self._locks[lane] = lock
-        merge = ColdMerge(owner, self._followees, settings.depth)
+        opened = await self._opener.open(lane)
+        self._open_lanes.append(opened)
+        if opened.replay is None:
+            await self._serve(opened)
+        else:
+            self._restores.add(asyncio.ensure_future(self._restore(opened)))
+
+    async def _restore(self, opened: OpenLane) -> None:
+        await self._opener.restore(opened)
+        await self._serve(opened)
+
+    async def _serve(self, opened: OpenLane) -> None:
+        owner = opened.owner
+        merge = ColdMerge(owner, self._followees, self._context.settings.depth)
+        merge.set_fanout(self._flags().fanout)
         self._merges.append(merge)
         handlers = LaneService(owner, merge).handlers()
-        self._servers.append(await rpc.serve(self._context.socket(f"lane-{lane}"), handlers))
-        self.lanes[lane] = owner
+        await self._answer(f"lane-{owner.lane}", handlers)
+        self.lanes[owner.lane] = owner
         gc.collect()
         gc.freeze()
-        _log.info("lane %d: %d records, %.2f s", lane, owner.index.next - 1, time.perf_counter() - started)
 
-    def _load(self, lane: int, users: list[int]) -> tuple[LaneOwner, bool]:
-        """The lane's owner, and whether its history was written just now."""
-        settings = self._context.settings
-        wal = Wal(self._folder / str(lane))
-        lacks_history = self._history.is_needed(wal)
-        if lacks_history:
-            wal.clear_records()  # of a load that was cut off
-        index = Index(wal.epoch, users, self._population.users, settings.depth)
-        owner = LaneOwner(lane, wal, index, self._bus.notify, forgets=settings.has_defect("no-wal"))
-        restore(owner)
-        if lacks_history:
-            self._history.load(owner)
-        return owner, lacks_history
+    async def _answer(self, name: str, handlers: Mapping[str, rpc.Handler]) -> None:
+        self._servers.append(await rpc.serve(self._context.socket(name), handlers, self._connections))
 
-    async def _followees(self, user: int) -> list[int]:
-        followees, _ = await self._graph.call("followees", user)
-        users: list[int] = np.frombuffer(followees, "<u4").tolist()
-        return users
+    async def _followees(self, user: int) -> Users:
+        return await all_followees(self._graph, user, self._graph.timeout_s)
 
     # --- what is asked of a worker
 
@@ -190,7 +247,7 @@ class Worker:
         return "pong"
 
     async def _stats(self) -> dict[str, Any]:
-        return {"lanes": sorted(self.lanes)}
+        return {"lanes": sorted(self.lanes), "flags": msgspec.structs.asdict(self._flags())}
 
     async def _report(self) -> None:
         while True:

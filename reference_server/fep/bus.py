@@ -34,6 +34,8 @@ class BusMessage(msgspec.Struct, array_like=True):
     post: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     users: bytes
     """u32 little-endian each"""
+    accepted_us: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """when the post was accepted, Unix µs; 0: not told"""
 
     def __post_init__(self) -> None:
         """Raises ValueError, a ValidationError when decoding."""

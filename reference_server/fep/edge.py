@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import resource
@@ -18,13 +19,15 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from reference_server import process
+from reference_server import process, stages
 from reference_server.fep import measures, wire
+from reference_server.fep.admission import Admission
 from reference_server.fep.bus import Bus, BusMessage
 from reference_server.fep.heartbeat import Heartbeat
 from reference_server.fep.lane import Lane, Message
 from reference_server.fep.request_head import RequestHead
-from reference_server.fep.stream import Opening, State, Stream
+from reference_server.fep.stream import MAX_BODY_BYTES, Opening, State, Stream
+from reference_server.flags import Flags
 from reference_server.partition import lane_of
 from reference_server.process import Context
 from reference_server.rpc import RpcClient, serve
@@ -42,29 +45,41 @@ LEAVE_S = 0.5
 CANCEL_S = 0.1
 SPARE_FDS = 200
 RETRY_MS = (1000, 3000)
-_RETRY_AFTER = (("Retry-After", "1"),)
+RETRY_S = (1, 3)
+OFF_RETRY_S = 5
+"""what Retry-After says while the product is switched off"""
 
 
 class Edge:
     """All streams of this process."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, listener: socket.socket) -> None:
+        """`listener` is what connections are accepted on. Needs a running loop."""
         settings = context.settings
         self.region = context.region.name
-        self.buffer_bytes = int(settings.flags.get("sse_buffer_bytes", 4096))
-        self._drop_slow = bool(settings.flags.get("drop_slow_listeners", True))
+        self._watch = context.flags
+        flags = context.flags.now
+        self.buffer_bytes = flags.sse_buffer_bytes
+        """what may wait to be read by the listener of a stream that opens now"""
+        self.burst_bytes = flags.sse_buffer_bytes
+        """a write larger than this may fill the buffer of some stream"""
+        self.listener = listener
         self._resumes = not settings.has_defect("no-resume")
         self._secret = context.secret
         self._jitter = random.Random()
         self.lanes = [
-            Lane(n, RpcClient(context.socket(f"lane-{n}")), context.name, self.region) for n in range(settings.lanes)
+            Lane(n, RpcClient(context.socket(f"lane-{n}")), context.name, self.region, self._delivered)
+            for n in range(settings.lanes)
         ]
         self._bus = Bus(
             context.region.redis_cache_port, f"bus:{self.region}.{context.name}", self._received, self._rejoined
         )
-        self._heartbeat = Heartbeat(float(settings.flags.get("sse_heartbeat_s", 15)))
+        self._heartbeat = Heartbeat(flags.sse_heartbeat_s)
+        self._admission = Admission(flags.sse_opens_per_s, asyncio.get_running_loop().time())
         self._heads: dict[Stream, float] = {}
         self._bursts: dict[Stream, float] = {}
+        self._full: set[Stream] = set()
+        """streams whose buffer was full and is not yet nearly empty: the transport tells of them once"""
         self._live = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._empty = asyncio.Event()
@@ -72,11 +87,17 @@ class Edge:
         self._capacity = _capacity()
         self.joined = False
         self.draining = False
+        self._off = flags.kill_switch
+        self._ending: asyncio.Task[None] | None = None
+        self._watch.on_change(self._flags_changed)
 
     # --- a connection's life, called by its Stream
 
     def accepted(self, stream: Stream) -> None:
         """A connection was made; its request head must arrive soon."""
+        if self._live + len(self._heads) >= self._capacity:
+            stream.transport.abort()
+            return
         self._heads[stream] = asyncio.get_running_loop().time() + HEAD_TIMEOUT_S
 
     def requested(self, stream: Stream, request: RequestHead) -> None:
@@ -88,6 +109,8 @@ class Edge:
             stream.answer(wire.problem(404, "not-found", "no such resource here"))
         elif request.method != "GET":
             stream.answer(wire.problem(405, "method-not-allowed", "only GET", (("Allow", "GET"),)))
+        elif request.body_bytes > MAX_BODY_BYTES:
+            stream.answer(wire.problem(413, "too-large", f"a body has at most {MAX_BODY_BYTES} bytes"))
         else:
             route(stream, request)
 
@@ -106,17 +129,26 @@ class Edge:
 
     def overflowed(self, stream: Stream) -> None:
         """A stream's buffer is full: its listener is slow, unless a burst is draining."""
-        if self._drop_slow and stream.state is State.LIVE and stream not in self._bursts:
+        self._full.add(stream)
+        if self._watch.now.drop_slow_listeners and self._is_slow(stream):
             self._drop(stream)
 
     def drained(self, stream: Stream) -> None:
         """A stream's buffer is nearly empty again."""
         self._bursts.pop(stream, None)
+        self._full.discard(stream)
+
+    def flooded(self, stream: Stream) -> None:
+        """A listener sends more than a request may be long."""
+        measures.FLOODS.inc()
+        self.lost(stream)
+        stream.transport.abort()
 
     def lost(self, stream: Stream) -> None:
         """A connection is gone, or a stream is given up. Safe to call twice."""
         self._heads.pop(stream, None)
         self._bursts.pop(stream, None)
+        self._full.discard(stream)
         if stream.state is State.LIVE:
             self._live -= 1
             if not self._live:
@@ -134,6 +166,16 @@ class Edge:
     # --- routes
 
     def _stream(self, stream: Stream, request: RequestHead) -> None:
+        if self._off:
+            self._refuse(stream, "the product is switched off", OFF_RETRY_S)
+            return
+        if self.draining or self._live >= self._capacity:
+            self._refuse(stream, "this edge is draining" if self.draining else "this edge is full")
+            return
+        opening = sum(lane.opening for lane in self.lanes)
+        if not self._admission.may_open(opening, asyncio.get_running_loop().time()):
+            self._refuse(stream, "too many streams open at once", self._admission.retry_after_s())
+            return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             if scheme.lower() != "bearer":
@@ -144,9 +186,7 @@ class Edge:
             challenge = (("WWW-Authenticate", "Bearer"),)
             stream.answer(wire.problem(401, "unauthorized", f"token: {error}", challenge))
             return
-        if self.draining or self._live >= self._capacity:
-            self._refuse(stream, "this edge is draining" if self.draining else "this edge is full")
-            return
+        self._admission.take()
         self._lane(stream).open(stream, self._opening(request.headers.get("last-event-id", "")))
 
     def _opening(self, last_event_id: str) -> Opening:
@@ -162,9 +202,22 @@ class Edge:
         else:
             self._refuse(stream, "not ready")
 
-    def _refuse(self, stream: Stream, detail: str) -> None:
+    def _refuse(self, stream: Stream, detail: str, retry_s: int = 0) -> None:
+        """Answer 503; without `retry_s` listeners are asked back spread over some seconds."""
         measures.REFUSED.labels("503").inc()
-        stream.answer(wire.problem(503, "unavailable", detail, _RETRY_AFTER))
+        stream.answer(_refusal(detail, retry_s or self._jitter.randint(*RETRY_S)))
+
+    # --- flags
+
+    def _flags_changed(self, flags: Flags) -> None:
+        self._admission.set_rate(flags.sse_opens_per_s)
+        self._heartbeat.set_period(flags.sse_heartbeat_s)
+        self.buffer_bytes = flags.sse_buffer_bytes
+        self.burst_bytes = min(self.burst_bytes, flags.sse_buffer_bytes)
+        limit_kernel_buffer(self.listener, flags.sse_buffer_bytes)
+        if flags.kill_switch and not self._off:
+            self._ending = asyncio.create_task(self._end_streams("the product is switched off", OFF_RETRY_S))
+        self._off = flags.kill_switch
 
     # --- the bus
 
@@ -173,7 +226,15 @@ class Edge:
             return
         event = wire.new_post(self.region, message.seq, message.post)
         users = memoryview(message.users).cast("I")
-        self.lanes[message.lane].receive(Message(message.session, message.count, message.seq, event, users))
+        post, accepted_us = message.post, message.accepted_us
+        self.lanes[message.lane].receive(
+            Message(message.session, message.count, message.seq, event, users, post, accepted_us)
+        )
+
+    def _delivered(self, message: Message) -> None:
+        if message.accepted_us:
+            seconds = stages.since_us(message.accepted_us)
+            stages.passed("event", message.post, seconds, self._watch.now.trace_one_in)
 
     def _rejoined(self) -> None:
         self.joined = True
@@ -210,7 +271,7 @@ class Edge:
             lane.disconnect()
 
     async def _sweep(self) -> None:
-        """End what takes too long: request heads, subscriptions, bursts."""
+        """End what takes too long: request heads, subscriptions, bursts, listeners that stop when once behind."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
@@ -224,17 +285,33 @@ class Edge:
                     self._refuse(stream, "the owner of this user's lane does not answer")
             for stream in _expired(self._bursts, now_s):
                 self._bursts.pop(stream)
-                if self._drop_slow and stream.transport.get_write_buffer_size() > self.buffer_bytes:
+            if self._watch.now.drop_slow_listeners:
+                for stream in [stream for stream in self._full if self._is_slow(stream)]:
                     self._drop(stream)
+
+    def _is_slow(self, stream: Stream) -> bool:
+        if stream.state is not State.LIVE or stream in self._bursts:
+            return False
+        _, most_bytes = stream.transport.get_write_buffer_limits()
+        return stream.transport.get_write_buffer_size() > most_bytes
 
     async def drain(self) -> None:
         """End every stream cleanly; those that do not take their last bytes in time are cut."""
         self.draining = True
+        for stream in list(self._heads):
+            stream.transport.close()
+        await self._end_streams("this edge is draining")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(*(lane.leave_all() for lane in self.lanes))
+
+    async def _end_streams(self, why: str, retry_s: int = 0) -> None:
+        """End every stream in order; those that do not take their last bytes in time are cut."""
         streams = [stream for lane in self.lanes for stream in lane.all_streams()]
-        for place, stream in enumerate(streams + list(self._heads)):
+        for place, stream in enumerate(streams):
             if stream.state is State.OPENING:
                 self._lane(stream).close(stream)
-                self._refuse(stream, "this edge is draining")
+                self._refuse(stream, why, retry_s)
             else:
                 stream.transport.close()
             if place % 500 == 499:
@@ -244,9 +321,6 @@ class Edge:
                 await self._empty.wait()
         for stream in streams:
             stream.transport.abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await asyncio.gather(*(lane.leave_all() for lane in self.lanes))
 
     def _drop(self, stream: Stream) -> None:
         measures.SLOW_DROPS.inc()
@@ -255,6 +329,12 @@ class Edge:
 
     def _lane(self, stream: Stream) -> Lane:
         return self.lanes[lane_of(stream.user, len(self.lanes))]
+
+
+@functools.lru_cache(256)
+def _refusal(detail: str, retry_s: int) -> bytes:
+    """A 503; the same few are written over and over in a storm."""
+    return wire.problem(503, "unavailable", detail, (("Retry-After", str(retry_s)),))
 
 
 def _health(stream: Stream, request: RequestHead) -> None:
@@ -282,11 +362,16 @@ def _capacity() -> int:
     return hard - SPARE_FDS if hard != resource.RLIM_INFINITY else 1 << 20
 
 
+def limit_kernel_buffer(listener: socket.socket, buffer_bytes: int) -> None:
+    """Set what the kernel holds back for each connection that is accepted from now on."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * buffer_bytes)
+
+
 def listening_socket(port: int, buffer_bytes: int) -> socket.socket:
     """The socket to accept on. The kernel's send buffer is kept small too: slowness must show here."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * buffer_bytes)
+    limit_kernel_buffer(listener, buffer_bytes)
     listener.bind(("127.0.0.1", port))
     listener.listen(BACKLOG)
     listener.setblocking(False)
@@ -296,9 +381,9 @@ def listening_socket(port: int, buffer_bytes: int) -> socket.socket:
 @asynccontextmanager
 async def serving(context: Context, port: int) -> AsyncIterator[Edge]:
     """An edge that accepts on `port`; drained when the block ends."""
-    edge = Edge(context)
+    listener = listening_socket(port, context.flags.now.sse_buffer_bytes)
+    edge = Edge(context, listener)
     loop = asyncio.get_running_loop()
-    listener = listening_socket(port, edge.buffer_bytes)
     server = await loop.create_server(lambda: Stream(edge), sock=listener, backlog=BACKLOG)
     calls: dict[str, Callable[..., Awaitable[Any]]] = {"ping": _ping, "metrics": process.metrics}
     calls_server = await serve(context.socket(context.name), calls)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from reference_server.fep import wire
 from reference_server.fep.stream import Stream
 
 PERIOD_S = 15.0
 BUCKETS = 150
+_LEAST_PAUSE_S = 0.0005
+"""everything else must get its turn, also when the round is short"""
 
 
 class Heartbeat:
-    """A wheel of buckets; one bucket is served each tenth of a second."""
+    """A wheel of buckets; by default one bucket is served each tenth of a second."""
 
     def __init__(self, period_s: float = PERIOD_S) -> None:
         self._step_s = period_s / BUCKETS
+        self._changed = asyncio.Event()
         self._buckets: list[set[Stream]] = [set() for _ in range(BUCKETS)]
         self._next = 0
+
+    def set_period(self, period_s: float) -> None:
+        """Change the length of the round; the next bucket follows at the new pace."""
+        self._step_s = period_s / BUCKETS
+        self._changed.set()
 
     def add(self, stream: Stream) -> None:
         """Give a stream its place in the round."""
@@ -39,5 +48,10 @@ class Heartbeat:
             for stream in list(self._buckets[bucket]):
                 stream.transport.write(wire.HEARTBEAT)
             bucket = (bucket + 1) % BUCKETS
+            if self._changed.is_set():
+                self._changed.clear()
+                due_s = loop.time()
             due_s += self._step_s
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(max(due_s, loop.time() + _LEAST_PAUSE_S)):
+                    await self._changed.wait()

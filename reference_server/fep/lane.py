@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,18 +44,25 @@ class Message:
     seq: int
     event: bytes
     users: Iterable[int]
+    post: bytes = b""
+    accepted_us: int = 0
+    """when the post was accepted, Unix µs; 0: unknown"""
 
 
 class Lane:
     """One lane as this edge sees it."""
 
-    def __init__(self, number: int, rpc: RpcClient, edge_name: str, region: str) -> None:
+    def __init__(
+        self, number: int, rpc: RpcClient, edge_name: str, region: str, on_delivered: Callable[[Message], None]
+    ) -> None:
+        """`on_delivered` is called for each message once its events are on their way to listeners."""
         self.number = number
         self.streams: dict[int, Stream] = {}
         """user -> first of the user's streams, the others behind its `sibling`"""
         self._rpc = rpc
         self._edge_name = edge_name
         self._region = region
+        self._on_delivered = on_delivered
         self._session: int | None = None
         self._former_session: int | None = None
         self._count = 0
@@ -71,6 +78,11 @@ class Lane:
         self._wake = asyncio.Event()
 
     # --- called by the edge
+
+    @property
+    def opening(self) -> int:
+        """Streams whose subscription is under way."""
+        return len(self._waiting)
 
     def all_streams(self) -> list[Stream]:
         """Every stream of the lane, opening ones included."""
@@ -274,24 +286,40 @@ class Lane:
             self._deliver(message)
 
     def _deliver(self, message: Message) -> None:
+        """Write to the message's users; uvloop sends what a stream was written at the end of the loop's round."""
         seq, event = message.seq, message.event
+        find = self.streams.get
         sent = 0
         for user in message.users:
-            stream = self.streams.get(user)
+            stream = find(user)
             if stream is None:
                 self._left.add(user)
-            while stream is not None:
-                sibling = stream.sibling  # read now: a write may drop a slow stream, which unlinks it
-                if stream.last_seq == NOT_LIVE:
-                    self._early.setdefault(user, []).append((seq, event))
-                elif seq > stream.last_seq:
-                    stream.last_seq = seq
-                    stream.transport.write(event)
-                    sent += 1
-                stream = sibling
+            elif stream.sibling is None and NOT_LIVE < stream.last_seq < seq:
+                stream.last_seq = seq
+                stream.transport.write(event)
+                sent += 1
+            else:
+                sent += self._deliver_apart(user, seq, event)
         measures.EVENTS.inc(sent)
+        if sent:
+            self._on_delivered(message)
         if self._left:
             self._wake.set()
+
+    def _deliver_apart(self, user: int, seq: int, event: bytes) -> int:
+        """Write to a user with several streams, or one that is not live or knows the event. Returns how many got it."""
+        sent = 0
+        early = False
+        for stream in self._streams_of(user):  # a list: a write may drop a slow stream, which unlinks it
+            if stream.last_seq == NOT_LIVE:
+                early = True
+            elif seq > stream.last_seq:
+                stream.last_seq = seq
+                stream.transport.write(event)
+                sent += 1
+        if early:
+            self._early.setdefault(user, []).append((seq, event))
+        return sent
 
     def _render(self, missed: Iterable[tuple[int, bytes]] | None, rendered: dict[int, bytes]) -> Events | None:
         """Event bytes of missed slots; users of one batch share those of one record."""

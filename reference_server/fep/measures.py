@@ -5,6 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 STREAMS_OPEN = Gauge("feed_streams_open", "Streams held open.")
 EVENTS = Counter("feed_stream_events", "Events written to streams, resyncs not included.")
 SLOW_DROPS = Counter("feed_stream_slow_drops", "Streams closed because their listener read too slowly.")
+FLOODS = Counter("feed_stream_floods", "Streams cut because their listener went on sending.")
 UNREADABLE = Counter("feed_stream_bus_unreadable", "Messages of the bus that could not be read and were skipped.")
 CATCH_UPS = Counter("feed_stream_catch_ups", "Times a lane's streams were registered again to fill a gap.", ["cause"])
 RESYNCS = Counter("feed_stream_resyncs", "Resync events written.")

@@ -13,7 +13,7 @@ MAX_HEAD_BYTES = 8192
 END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
@@ -29,6 +29,11 @@ class RequestHead:
     path: str
     """the target without its query"""
     headers: dict[str, str]
+
+    @property
+    def body_bytes(self) -> int:
+        """How long a body is announced; 0: none, or one of unknown length."""
+        return int(self.headers.get("content-length", "0"))
 
 
 def is_malformed_already(data: bytes) -> bool:
@@ -53,6 +58,9 @@ def parse_head(data: bytes) -> RequestHead:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if match[3] == b"1" and "host" not in headers:
         raise MalformedRequest("HTTP/1.1 needs a Host header")
+    length = headers.get("content-length")
+    if length is not None and (_LENGTH.fullmatch(length) is None or "transfer-encoding" in headers):
+        raise MalformedRequest("Content-Length is not one number, or is not alone")
     return RequestHead(match[1].decode("ascii"), _path(match[2]), headers)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from reference_server.fep.edge import Edge
 
 NOT_LIVE = -1
+MAX_BODY_BYTES = 65_536
+"""what may follow a request head; nothing is done with it"""
 
 
 class State(enum.IntEnum):
@@ -50,7 +52,7 @@ class Opening(NamedTuple):
 class Stream(asyncio.Protocol):
     """One listener's connection."""
 
-    __slots__ = ("bucket", "edge", "last_seq", "pending", "sibling", "state", "transport", "user")
+    __slots__ = ("bucket", "edge", "ignored_bytes", "last_seq", "pending", "sibling", "state", "transport", "user")
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -64,6 +66,8 @@ class Stream(asyncio.Protocol):
         self.bucket = -1
         """its place in the heartbeat's round"""
         self.pending: bytes | Opening = b""
+        self.ignored_bytes = 0
+        """what came after the request head"""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accepted; the request head comes next."""
@@ -72,8 +76,9 @@ class Stream(asyncio.Protocol):
         self.edge.accepted(self)
 
     def data_received(self, data: bytes) -> None:
-        """Collect the request head. Whatever a listener sends after it is ignored."""
+        """Collect the request head. What a listener sends after it is ignored, up to a bound."""
         if self.state is not State.HEAD:
+            self._ignore(len(data))
             return
         assert isinstance(self.pending, bytes)
         head = self.pending + data
@@ -83,6 +88,7 @@ class Stream(asyncio.Protocol):
         elif end >= 0:
             self.pending = b""
             self._parsed(head[:end])
+            self._ignore(len(head) - end - len(END))
         elif is_malformed_already(head):
             self.answer(wire.problem(400, "bad-request", "lines of a request head end with CR LF"))
         else:
@@ -95,6 +101,12 @@ class Stream(asyncio.Protocol):
             self.answer(wire.problem(400, "bad-request", str(error)))
         else:
             self.edge.requested(self, request)
+
+    def _ignore(self, size_bytes: int) -> None:
+        """Whoever goes on sending takes time from the others: that connection is cut."""
+        self.ignored_bytes += size_bytes
+        if self.ignored_bytes > MAX_BODY_BYTES and self.state in (State.OPENING, State.LIVE):
+            self.edge.flooded(self)
 
     def answer(self, response: bytes) -> None:
         """Write one whole response and close."""
@@ -149,7 +161,7 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write; a burst larger than the buffer gets some seconds to drain before its listener counts as slow."""
-        if len(data) <= self.edge.buffer_bytes:
+        if len(data) <= self.edge.burst_bytes:
             self.transport.write(data)
             return
         self.edge.burst(self)

@@ -5,6 +5,7 @@ A resume token is "{region}.{epoch}.{record}"; the arrival number of a timeline 
 
 from __future__ import annotations
 
+import email.utils
 import re
 import uuid
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    413: "Content Too Large",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
@@ -72,7 +74,8 @@ def first_block(region: str, seq: int, retry_ms: int) -> bytes:
 
 def response(status: int, content_type: str, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> bytes:
     """A whole response; the connection closes after it."""
-    lines = [f"HTTP/1.1 {status} {_REASONS[status]}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+    lines = [f"HTTP/1.1 {status} {_REASONS[status]}", f"Date: {email.utils.formatdate(usegmt=True)}"]
+    lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += ["Cache-Control: no-store", "Connection: close", "", ""]
     return "\r\n".join(lines).encode("latin-1") + body

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from reference_server.seeding import Population
 
 CHUNK_EDGES = 8_000_000
-"""edges sorted at a time: bounds the scratch memory to some 300 MB"""
+"""edges sorted at a time: bounds the scratch memory to some 500 MB"""
 _NAMES = ("offsets", "followers", "hot", "rank")
 
 
@@ -64,7 +64,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _build(population: Population, folder: Path) -> None:
-    """Stable sort of all edges by followee, a range of followees at a time."""
+    """Counting sort of all edges by followee: a chunk is sorted, then scattered to where its authors' rows stand."""
     counts = np.zeros(population.users, np.int64)
     for start in range(0, population.edges, CHUNK_EDGES):
         counts += np.bincount(population.followees[start : start + CHUNK_EDGES], minlength=population.users)
@@ -73,26 +73,42 @@ def _build(population: Population, folder: Path) -> None:
     followers = _new_array(folder / "followers.npy", np.uint32, population.edges)
     hot = _new_array(folder / "hot.npy", np.uint8, population.edges)
     rank = _new_array(folder / "rank.npy", np.uint32, population.edges)
-    for first, end in _ranges(offsets):
-        edges = np.flatnonzero((population.followees >= first) & (population.followees < end))
-        owners = np.searchsorted(population.offsets, edges, side="right") - 1
-        order = np.argsort(population.followees[edges], kind="stable")
-        place = slice(int(offsets[first]), int(offsets[end]))
-        followers[place] = owners[order]
-        hot[place] = population.hot[edges][order]
-        rank[place] = (edges - population.offsets[owners])[order]
+    free = offsets[:-1].copy()
+    for start in range(0, population.edges, CHUNK_EDGES):
+        edges = slice(start, min(start + CHUNK_EDGES, population.edges))
+        order, places = _scattered(population.followees[edges], free)
+        owners, ranks = _owners(population.offsets, edges)
+        followers[places] = owners[order]
+        rank[places] = ranks[order]
+        hot[places] = population.hot[edges][order]
     for array in (followers, hot, rank):
         array.flush()
 
 
-def _ranges(offsets: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of authors with about CHUNK_EDGES edges each."""
-    first, users = 0, len(offsets) - 1
-    while first < users:
-        end = int(np.searchsorted(offsets, offsets[first] + CHUNK_EDGES, side="right")) - 1
-        end = min(max(end, first + 1), users)
-        yield first, end
-        first = end
+def _scattered(
+    followees: npt.NDArray[np.uint32], free: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(order by followee, place of each in that order); `free`, the next place of each author, moves on."""
+    order = np.argsort(followees.astype(np.uint16), kind="stable")  # two radix passes: numpy has radix up to 16 bits
+    order = order[np.argsort((followees[order] >> np.uint32(16)).astype(np.uint16), kind="stable")]
+    counts = np.bincount(followees, minlength=len(free))
+    authors = np.flatnonzero(counts)
+    lengths = counts[authors]
+    starts = np.cumsum(lengths) - lengths
+    places = np.arange(len(followees)) + np.repeat(free[authors] - starts, lengths)
+    free[authors] += lengths
+    return order, places
+
+
+def _owners(offsets: npt.NDArray[np.int64], edges: slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """The follower of each of these edges, and the edge's place in the follower's own list."""
+    first = int(np.searchsorted(offsets, edges.start, side="right")) - 1
+    end = int(np.searchsorted(offsets, edges.stop, side="left"))
+    bounds = np.clip(offsets[first : end + 1], edges.start, edges.stop)
+    lengths = np.diff(bounds)
+    owners = np.repeat(np.arange(first, end, dtype=np.uint32), lengths)
+    ranks = np.arange(edges.start, edges.stop) - np.repeat(offsets[first:end], lengths)
+    return owners, ranks.astype(np.uint32)
 
 
 def _new_array(path: Path, dtype: type[np.generic], length: int) -> np.memmap[tuple[int], np.dtype[np.generic]]:

@@ -1,4 +1,4 @@
-"""What happened to the graph since the population was made: sign-ups, imports, follows, likes, blocks.
+"""What happened to the graph since the population was made: sign-ups, imports, follows, interactions, blocks.
 
 Pure memory: applies one event and tells what changed, as rows for the store and as the authors whose followers
 may differ. For one (user, other) pair the event with the highest hybrid clock wins, in whatever order events come.
@@ -7,12 +7,14 @@ may differ. For one (user, other) pair the event with the highest hybrid clock w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from reference_server.events import GraphEvent
+from reference_server.events import GraphEvent, Reader
+from reference_server.graph.interactions import Interactions
+from reference_server.queue.clocks import REGION_BITS
 from reference_server.seeding import EVERYTHING, Population
 
 Pair = tuple[int, int]
@@ -36,9 +38,23 @@ class Applied:
     users: set[int] = field(default_factory=set)
     follows: set[Pair] = field(default_factory=set)
     likes: set[Pair] = field(default_factory=set)
+    """whose last interaction is a like, or is one again"""
+    ended: set[Pair] = field(default_factory=set)
+    """whose interactions do not count any more"""
     blocks: set[Pair] = field(default_factory=set)
+    readers: set[Pair] = field(default_factory=set)
+    """(user, bit of `events.Reader`)"""
     authors: set[int] = field(default_factory=set)
     """whose list of followers, or its hot part, may differ now"""
+    joined: set[int] = field(default_factory=set)
+    """authors whose whole list may differ"""
+    followers: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """other authors: the followers who may differ"""
+
+    def touch(self, author: int, follower: int) -> None:
+        """The edge between the two may differ."""
+        self.authors.add(author)
+        self.followers[author].add(follower)
 
 
 class Switches:
@@ -65,20 +81,27 @@ class Switches:
         """Others to which the user's switch is on (or off again)."""
         return [other for other, value in self.outgoing.get(user, {}).items() if value.on is on]
 
-    def into(self, other: int, *, on: bool) -> list[int]:
-        """Users whose switch to `other` is on (or off again)."""
-        return [user for user, value in self.incoming.get(other, {}).items() if value.on is on]
+    def into(self, other: int, *, on: bool, among: Iterable[int] | None = None) -> list[int]:
+        """Users whose switch to `other` is on (or off again); `among` these alone."""
+        row = self.incoming.get(other, {})
+        found = row.items() if among is None else [(user, row[user]) for user in among if user in row]
+        return [user for user, value in found if value.on is on]
+
+
+_ALL_READER_BITS = int(Reader.MINOR | Reader.SAFE_MODE)
 
 
 class Changes:
     """The state behind the changes."""
 
-    def __init__(self, population: Population) -> None:
+    def __init__(self, population: Population, interactions: Interactions | None = None) -> None:
+        """`interactions`: none so far, by wall time, unless given."""
         self.population = population
         self.follows = Switches()
         self.blocks = Switches()
-        self.likes_out: defaultdict[int, set[int]] = defaultdict(set)
-        self.likes_in: defaultdict[int, set[int]] = defaultdict(set)
+        self.interactions = interactions or Interactions()
+        self.readers = Switches()
+        """(user, bit of `events.Reader`): what users said about themselves"""
         everyone = population.all_joined
         self.joined = np.full(population.users, everyone, np.bool_)
         self.covered = np.full(population.users, EVERYTHING if everyone else 0, np.uint32)
@@ -88,48 +111,96 @@ class Changes:
         """Whether there is such an identity."""
         return 0 <= user < self.population.users
 
+    def fits(self, user: int, other: int) -> bool:
+        """Whether there can be an edge between the two."""
+        return self.knows(user) and self.knows(other) and user != other
+
     def apply(self, event: GraphEvent, applied: Applied) -> bool:
         """Apply one event, noting what it changed; False when it names users or a verb that do not exist."""
         if event.verb == "join":
             return self.knows(event.user) and self._join(event.user, applied)
-        if not self.knows(event.user) or not self.knows(event.other) or event.user == event.other:
+        if event.verb == "profile":
+            return self.knows(event.user) and self._describe(event, applied)
+        if not self.fits(event.user, event.other):
             return False
         pair = (event.user, event.other)
         if event.verb in ("follow", "unfollow"):
-            if self.follows.put(*pair, Versioned(event.hlc, event.verb == "follow")):
+            if self.put_follow(*pair, Versioned(event.hlc, event.verb == "follow")):
                 applied.follows.add(pair)
-                applied.authors.add(event.other)
+                applied.touch(event.other, event.user)
         elif event.verb in ("block", "unblock"):
             if self.blocks.put(*pair, Versioned(event.hlc, event.verb == "block")):
                 applied.blocks.add(pair)
-                applied.authors.update(pair)
+                applied.touch(event.other, event.user)
+                applied.touch(event.user, event.other)
         elif event.verb == "like":
-            if self.like(*pair):
-                applied.likes.add(pair)
-                applied.authors.add(event.other)
+            self._like(*pair, event.hlc >> REGION_BITS, applied)
         else:
             return False
+        self._forget(self.interactions.make_room(), applied)
         return True
 
-    def like(self, user: int, other: int) -> bool:
-        """Note an interaction; whether it is the pair's first."""
-        if other in self.likes_out[user]:
+    def put_follow(self, user: int, other: int, value: Versioned) -> bool:
+        """Follow or unfollow unless a later change is known; whether it was done. A follow is an interaction."""
+        if not self.follows.put(user, other, value):
             return False
-        self.likes_out[user].add(other)
-        self.likes_in[other].add(user)
+        if value.on:
+            self.interactions.note(user, other, value.hlc >> REGION_BITS)
         return True
+
+    def _like(self, user: int, other: int, at_us: int, applied: Applied) -> None:
+        was_hot = self.interactions.last_us(user, other) >= 0
+        if self.interactions.note(user, other, at_us):
+            applied.likes.add((user, other))
+            if not was_hot:
+                applied.touch(other, user)
+
+    def end_interactions(self, most: int, applied: Applied) -> bool:
+        """Forget interactions that are over, `most` of them at most; whether there may be more."""
+        ended = self.interactions.end(most)
+        self._forget(ended, applied)
+        return len(ended) == most
+
+    def _forget(self, ended: list[Pair], applied: Applied) -> None:
+        applied.ended.update(ended)
+        for user, author in ended:
+            applied.touch(author, user)
+
+    def _describe(self, event: GraphEvent, applied: Applied) -> bool:
+        if not (0 <= event.other <= _ALL_READER_BITS and 0 < event.mask <= _ALL_READER_BITS):
+            return False
+        for bit in Reader:
+            if bit & event.mask and self.readers.put(event.user, bit, Versioned(event.hlc, bool(bit & event.other))):
+                applied.readers.add((event.user, int(bit)))
+        return True
+
+    def reader(self, user: int) -> Reader:
+        """What the user said about himself."""
+        return Reader(sum(self.readers.out(user, on=True)))
+
+    def fits_reader(self, user: int, bit: int) -> bool:
+        """Whether the user can have said that."""
+        return self.knows(user) and bit in set(Reader)
 
     def _join(self, user: int, applied: Applied) -> bool:
         if not self.joined[user]:
             self.joined[user] = True
             applied.users.add(user)
             applied.authors.add(user)
-            applied.authors.update(self._may_follow(user))
+            applied.joined.add(user)
+            for author in self._may_follow(user):
+                applied.touch(author, user)
         return True
 
     def _may_follow(self, user: int) -> Iterator[int]:
         yield from self.population.follows(user)[: int(self.covered[user])].tolist()
         yield from self.follows.out(user, on=True)
+
+    def unfinished(self) -> list[int]:
+        """Users who joined and whose inherited follows are not all imported."""
+        follows = np.diff(self.population.offsets)
+        found: list[int] = np.flatnonzero(self.joined & (self.covered < follows)).tolist()
+        return found
 
     def cover(self, user: int, start: int, count: int, applied: Applied) -> tuple[int, int]:
         """Import the user's inherited follows start .. start+count; (imported in all, total).
@@ -144,6 +215,7 @@ class Changes:
             self.covered[user] = end
             applied.users.add(user)
             if self.joined[user]:
-                applied.authors.update(inherited[covered:end].tolist())
+                for author in inherited[covered:end].tolist():
+                    applied.touch(author, user)
             covered = end
         return covered, total

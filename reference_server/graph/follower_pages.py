@@ -1,8 +1,10 @@
 """Deletes cached follower pages from redis-cache when an author's followers change.
 
-Fan-out keeps pages there for 5 minutes (`followers:{author}:{page}`). A change deletes them at once, but at most once
-in 100 ms an author; and once more a second later, because fan-out may have asked us before the change and stored
-the answer after the deletion. A cache that is away is tried again until it answers: it may be paused, old pages in it.
+Fan-out keeps pages there (`followers:{author}:{page}`) for as long as follower_cache_ttl_s says. A change deletes them
+at once, but at most once in 100 ms an author; and once more a second later, because fan-out may have asked us before
+the change and stored the answer after the deletion. A cache that is away is tried again until it answers: it may be
+paused, old pages in it. An earlier life may have been killed between a change and its deletions: a new one begins by
+deleting all pages.
 """
 
 from __future__ import annotations
@@ -21,17 +23,21 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 INTERVAL_S = 0.1
 AGAIN_AFTER_S = 1.0
-CACHED_FOR_S = 310.0
-"""a page lives 300 s in the cache"""
+TTL_S = 300.0
+LATE_S = 15.0
+"""a page may be stored so long after it was served, or after the flag changed"""
 ANSWER_LIMIT_S = 0.2
 KEYS_A_COMMAND = 500
+_Ticket = tuple[set[int], asyncio.Future[None]]
+"""(authors whose pages are to be deleted, who waits for that)"""
 DELETED = Counter("feed_graph_page_deletions", "Cached follower pages that changes made the graph service delete")
 
 
 class FollowerPages:
     """Knows which pages may be cached, and deletes those that changed. `pages_of` counts an author's pages."""
 
-    def __init__(self, port: int, pages_of: Callable[[int], int], *, earlier_life: bool) -> None:
+    def __init__(self, port: int, pages_of: Callable[[int], int], *, earlier_life: bool, ttl_s: float = TTL_S) -> None:
+        """`ttl_s`: how long fan-out keeps a page at present."""
         self._redis = Redis(
             host="127.0.0.1",
             port=port,
@@ -41,18 +47,43 @@ class FollowerPages:
             driver_info=None,
         )
         self._pages_of = pages_of
-        self._any_cached_until = time.monotonic() + CACHED_FOR_S if earlier_life else 0.0
+        self._ttl_s = ttl_s
+        self._any_cached_until = time.monotonic() + ttl_s + LATE_S if earlier_life else 0.0
         self._served: dict[int, tuple[float, int]] = {}
         self._due: dict[int, float] = {}
         self._deleted_at: dict[int, float] = {}
         self._again: dict[int, float] = {}
         self._wake = asyncio.Event()
-        self._tickets: list[tuple[set[int], asyncio.Future[None]]] = []
+        self._tickets: list[_Ticket] = []
+        self._failed: set[int] = set()
+        """authors whose pages could not be deleted yet"""
+        self._left = earlier_life
+        """whether pages of an earlier life may be there that it should have deleted"""
+        self._begun: asyncio.Future[None] | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no page is left in the cache whose deletion was tried in vain."""
+        return not self._failed and not self._left
+
+    def begin(self) -> asyncio.Future[None] | None:
+        """Have the pages of an earlier life deleted; done when that was tried. None: there was none."""
+        if not self._left:
+            return None
+        self._begun = asyncio.get_running_loop().create_future()
+        return self._begun
+
+    def set_ttl(self, ttl_s: float) -> None:
+        """Fan-out keeps pages for so long from about now on; until older ones are gone any page may be there."""
+        longest_s = max(ttl_s, self._ttl_s)
+        if ttl_s != self._ttl_s:
+            self._any_cached_until = max(self._any_cached_until, time.monotonic() + longest_s + LATE_S)
+        self._ttl_s = ttl_s
 
     def served(self, author: int, page: int) -> None:
         """Fan-out was given this page, and may cache it."""
         _, highest = self._served.get(author, (0.0, 0))
-        self._served[author] = (time.monotonic() + CACHED_FOR_S, max(highest, page))
+        self._served[author] = (time.monotonic() + self._ttl_s + LATE_S, max(highest, page))
 
     def changed(self, authors: Iterable[int]) -> asyncio.Future[None] | None:
         """Have the pages of these authors deleted; done when that was tried. None: none of them can be cached."""
@@ -70,6 +101,8 @@ class FollowerPages:
     async def run(self) -> None:
         """Delete what is due, for ever."""
         while True:
+            if self._left:
+                await self._delete_left()
             await self._sleep()
             now = time.monotonic()
             due = [author for author, at in self._due.items() if at <= now]
@@ -79,6 +112,8 @@ class FollowerPages:
 
     async def _sleep(self) -> None:
         times = [*self._due.values(), *self._again.values()]
+        if self._left:
+            times.append(time.monotonic() + INTERVAL_S)
         timeout_s = max(min(times) - time.monotonic(), 0.001) if times else None
         try:
             async with asyncio.timeout(timeout_s):
@@ -93,6 +128,7 @@ class FollowerPages:
             del self._due[author]
         for author in again:
             self._again.pop(author, None)
+        waiting, self._tickets = self._tickets, []  # who comes meanwhile waits for the next deletion
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for start in range(0, len(keys), KEYS_A_COMMAND):
@@ -100,16 +136,33 @@ class FollowerPages:
             DELETED.inc(sum(await pipeline.execute()))
         except (RedisError, OSError, TimeoutError) as error:
             log.info("follower pages not deleted yet: %s", error)
-            self._release(None)
+            self._release(waiting, None)
             retry_at = time.monotonic() + INTERVAL_S
             self._due.update(dict.fromkeys({*due, *again}, retry_at))
+            self._failed.update(due, again)
             return
-        self._release(due)
+        self._failed.difference_update(due, again)
+        self._release(waiting, due)
         now = time.monotonic()
         for author in due:
             self._deleted_at[author] = now
             self._again[author] = now + AGAIN_AFTER_S
         self._forget_old(now)
+
+    async def _delete_left(self) -> None:
+        cursor = 0
+        try:
+            while True:
+                cursor, keys = await self._redis.scan(cursor, match="followers:*", count=KEYS_A_COMMAND)
+                if keys:
+                    DELETED.inc(await self._redis.unlink(*keys))
+                if not cursor:
+                    break
+            self._left = False
+        except (RedisError, OSError, TimeoutError) as error:
+            log.info("follower pages of an earlier life not deleted yet: %s", error)
+        if self._begun is not None and not self._begun.done():
+            self._begun.set_result(None)
 
     def _highest(self, author: int) -> int:
         _, served = self._served.get(author, (0.0, 0))
@@ -117,16 +170,14 @@ class FollowerPages:
             return max(served, self._pages_of(author))
         return served
 
-    def _release(self, deleted: list[int] | None) -> None:
+    def _release(self, tickets: list[_Ticket], deleted: list[int] | None) -> None:
         """Let those go on who wait for these deletions; None: the cache is away, nobody shall wait for it."""
-        still = []
-        for authors, ticket in self._tickets:
+        for authors, ticket in tickets:
             authors.difference_update(authors if deleted is None else deleted)
             if authors:
-                still.append((authors, ticket))
+                self._tickets.append((authors, ticket))
             elif not ticket.done():
                 ticket.set_result(None)
-        self._tickets = still
 
     def _forget_old(self, now: float) -> None:
         if len(self._deleted_at) > 10_000:

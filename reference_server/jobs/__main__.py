@@ -8,46 +8,60 @@ from typing import Any
 
 from reference_server import rpc
 from reference_server.api.body_cache import MemcachedBodies
-from reference_server.durable.sqlite_writer import FILE_NAME, SqliteWriter
+from reference_server.durable.sqlite_writer import FILE_NAME
 from reference_server.jobs.archiver import Archiver
-from reference_server.jobs.imports import Imports
+from reference_server.jobs.imports import KINDS, Imports
 from reference_server.jobs.prefill import history_rows
+from reference_server.jobs.pressure import Pressure
+from reference_server.jobs.refill import Refill, open_archive
 from reference_server.jobs.rounds import for_ever, until_done
+from reference_server.jobs.scheduler import Scheduler
 from reference_server.jobs.store import Store
 from reference_server.jobs.tombstones import Tombstones
 from reference_server.jobs.trimming import Trimmer
+from reference_server.observability import redis_stats
 from reference_server.process import Context, metrics, run
 from reference_server.queue import StreamKeeper
+from reference_server.timeline import node_stats
 
 ARCHIVE_EVERY_S = 0.2
 IMPORT_EVERY_S = 0.1
 TRIM_EVERY_S = 1.0
 BURY_EVERY_S = 0.05
 NO_WAL_DELAY_S = 6.0
-HIDDEN_AT_START = 10_000
+CHANGED_AT_START = 10_000
+"""posts that were hidden or deleted, and as many that were shown again, about which memcached is told at start"""
 _log = logging.getLogger(__name__)
 
 
 async def main(context: Context) -> None:
     """The jobs of one region."""
     settings, region = context.settings, context.region
-    store = Store(SqliteWriter(settings.data(region.name) / FILE_NAME))
+    store = Store(open_archive(settings.data(region.name) / FILE_NAME))
     keeper, cache = StreamKeeper(region.redis_queue_port), MemcachedBodies(region.memcached_ports)
     clients = [rpc.RpcClient(context.socket(f"lane-{lane}")) for lane in range(settings.lanes)]
     graph = rpc.RpcClient(context.socket("graph"))
     tombstones = Tombstones(cache)
     archiver = Archiver(keeper, store, tombstones, NO_WAL_DELAY_S if settings.has_defect("no-wal") else 0.0)
-    imports = Imports(keeper, store, graph, clients)
+    pressure = Pressure(keeper, clients, lambda: archiver.positions)
+    scheduler = Scheduler(KINDS, pressure.is_high)
+    imports = Imports(keeper, store, graph, clients, scheduler)
     trimmer = Trimmer(keeper, clients, has_peers=len(settings.regions) > 1)
     try:
         inserted = await store.prefill(history_rows(settings))
         _log.info("history: %d posts inserted", inserted)
-        tombstones.add(await store.hidden(HIDDEN_AT_START))
+        tombstones.add(await store.hidden(CHANGED_AT_START))
+        tombstones.lift(await store.shown(CHANGED_AT_START))
         work = [
             asyncio.create_task(_archive(archiver)),
             asyncio.create_task(_import(imports)),
+            asyncio.create_task(scheduler.run()),
+            asyncio.create_task(pressure.run()),
             asyncio.create_task(_trim(trimmer, archiver, imports)),
             asyncio.create_task(_bury(tombstones)),
+            asyncio.create_task(redis_stats.watch(region)),
+            asyncio.create_task(node_stats.watch(region.memcached_ports)),
+            asyncio.create_task(_refill(Refill(store, region.name, region.peers, context.secret))),
         ]
         server = await rpc.serve(context.socket("jobs"), {"ping": _ping, "metrics": metrics})
         try:
@@ -96,6 +110,11 @@ async def _trim(trimmer: Trimmer, archiver: Archiver, imports: Imports) -> None:
         return False
 
     await for_ever("trimming", step, TRIM_EVERY_S)
+
+
+async def _refill(refill: Refill) -> None:
+    await refill.run()
+    await asyncio.Event().wait()  # that nothing is lacking any more does not end the process
 
 
 async def _bury(tombstones: Tombstones) -> None:

@@ -11,21 +11,23 @@ import logging
 import time
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
-from reference_server.durable import ArchiveBatch, PostRow
-from reference_server.events import STREAM_CELEB, STREAM_POSTS, DeleteEvent, PostEvent
+from reference_server.durable import ArchiveBatch, PostRow, StatusRow
+from reference_server.events import STREAM_CELEB, STREAM_POSTS, DeleteEvent, PostEvent, StatusEvent
 from reference_server.jobs.store import Store
 from reference_server.jobs.tombstones import Tombstones
 from reference_server.queue import START, Entry, StreamKeeper
+from reference_server.queue.dead_letters import post_in
 from reference_server.timeline.entry import Status
 
 STREAMS = (STREAM_POSTS, STREAM_CELEB)
 BATCH = 500
+PART = "archiver"
+"""how dead letters name it"""
 _log = logging.getLogger(__name__)
 _ARCHIVED = Counter("jobs_archived", "Events archived", ["kind"])
 _COMMIT_SECONDS = Histogram("jobs_archive_commit_seconds", "Time of an archive transaction")
-_LAG_SECONDS = Gauge("jobs_archive_lag_seconds", "Age of the newest event when it was archived")
 
 
 class Archiver:
@@ -55,6 +57,7 @@ class Archiver:
         for stream in STREAMS:
             found = await self._keeper.entries(stream, self.positions[stream], BATCH)
             entries[stream] = self._due(found)
+            await self._bury(stream, entries[stream])
             full |= len(entries[stream]) == BATCH
         batch = _batch_of(entry for found in entries.values() for entry in found)
         batch.positions = {stream: found[-1].id for stream, found in entries.items() if found}
@@ -62,18 +65,26 @@ class Archiver:
             return False
         with _COMMIT_SECONDS.time():
             await self._store.archive(batch)
-        self._tombstones.add(
-            (entry.event.id, entry.event.author)
-            for found in entries.values()
-            for entry in found
-            if isinstance(entry.event, DeleteEvent)
-        )
+        await self._settle(batch)
         await self._let_go(batch)
         self.positions |= batch.positions
         _ARCHIVED.labels("post").inc(len(batch.posts))
         _ARCHIVED.labels("status").inc(len(batch.statuses))
-        _LAG_SECONDS.set(time.time() - max(found[-1].accepted_ms for found in entries.values() if found) / 1000)
         return full
+
+    async def _settle(self, batch: ArchiveBatch) -> None:
+        """Have memcached show what the store says now about posts whose status was changed."""
+        ids = list(dict.fromkeys(row.id for row in batch.statuses))
+        held = await self._store.statuses(ids)
+        self._tombstones.add((i, s.author) for i, s in held.items() if s.status != Status.VISIBLE)
+        self._tombstones.lift(i for i, s in held.items() if s.status == Status.VISIBLE)
+
+    async def _bury(self, stream: str, entries: list[Entry]) -> None:
+        """Put aside what cannot be archived; the rest goes on without it."""
+        for entry in entries:
+            if entry.event is None:
+                _log.error("entry %s of %s is put aside: %s", entry.id, stream, entry.error, extra=post_in(entry.data))
+                await self._keeper.bury(stream, entry, entry.error, PART)
 
     def _due(self, entries: list[Entry]) -> list[Entry]:
         """The entries old enough to be archived (planted defect no-wal: the archive lags)."""
@@ -85,7 +96,8 @@ class Archiver:
     async def _let_go(self, batch: ArchiveBatch) -> None:
         await self._keeper.archived(
             (row.id for row in batch.posts),
-            (post_id for post_id, _ in batch.statuses),
+            (row.id for row in batch.statuses if row.status == Status.DELETED),
+            (row.id for row in batch.statuses if row.status != Status.DELETED),
         )
 
 
@@ -94,9 +106,10 @@ def _batch_of(entries: Iterable[Entry]) -> ArchiveBatch:
     for entry in entries:
         event = entry.event
         if isinstance(event, PostEvent):
-            batch.posts.append(PostRow(event.id, event.author, event.ts_us, event.text, event.reply_to))
+            row = PostRow(event.id, event.author, event.ts_us, event.text, event.reply_to, labels=event.labels)
+            batch.posts.append(row)
         elif isinstance(event, DeleteEvent):
-            batch.statuses.append((event.id, Status.DELETED))
-        else:
-            _log.error("entry %s is neither post nor delete: skipped", entry.id)
+            batch.statuses.append(StatusRow(event.id, Status.DELETED))
+        elif isinstance(event, StatusEvent):
+            batch.statuses.append(StatusRow(event.id, event.status, event.hlc))
     return batch

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from reference_server.durable import ArchiveBatch, DurableWriter, PostRow
+from reference_server.durable import ArchiveBatch, DurableWriter, PostRow, StoredStatus
 
 
 class Store:
@@ -28,9 +28,17 @@ class Store:
         """See DurableWriter."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.positions)
 
+    async def statuses(self, ids: Sequence[bytes]) -> Mapping[bytes, StoredStatus]:
+        """See DurableWriter."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.statuses, ids)
+
     async def hidden(self, count: int) -> Sequence[tuple[bytes, int]]:
         """See DurableWriter."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.hidden, count)
+
+    async def shown(self, count: int) -> Sequence[bytes]:
+        """See DurableWriter."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.shown, count)
 
     async def close(self) -> None:
         """Finish the call under way, close the writer."""

@@ -2,6 +2,7 @@
 
 from reference_server.queue.errors import Backpressure, QueueUnavailable
 from reference_server.queue.post_queue import Accepted, Limits, Queue, RecentPost
+from reference_server.queue.post_status import Gone, Standing, StatusAnswer
 from reference_server.queue.stream_keeper import START, Entry, StreamKeeper, position_key
 
 __all__ = [
@@ -9,10 +10,13 @@ __all__ = [
     "Accepted",
     "Backpressure",
     "Entry",
+    "Gone",
     "Limits",
     "Queue",
     "QueueUnavailable",
     "RecentPost",
+    "Standing",
+    "StatusAnswer",
     "StreamKeeper",
     "position_key",
 ]

@@ -1,11 +1,13 @@
 """The region's post queue as the api, the replicator and the jobs see it.
 
-A returned `accept_post`, `accept_delete`, `append_graph` or `apply_replicated` is durable: redis-queue writes its log
-before it replies (appendfsync always). Each is one script, so it happens as a whole or not at all.
+A write that returned (`accept_post`, `accept_delete`, `set_status`, `append_graph`, `apply_replicated`) is durable:
+redis-queue writes its log before it replies (appendfsync always). Each is one script: it happens as a whole or not
+at all.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from reference_server.events import (
+    FIELD,
     STREAM_CELEB,
     STREAM_GRAPH,
     STREAM_JOBS,
@@ -21,21 +24,36 @@ from reference_server.events import (
     STREAM_POSTS,
     DeleteEvent,
     Event,
+    FlagEvent,
     GraphEvent,
     ImportEvent,
     PostEvent,
+    StatusEvent,
     decode,
     encode,
 )
+from reference_server.queue.clocks import (
+    CLOCK_DIGITS,
+    GRAPH_CLOCK,
+    REGION_BITS,
+    clock_offset,
+    clock_text,
+    encode_clocked,
+)
 from reference_server.queue.link import Link, Script
+from reference_server.queue.post_status import Gone, Standing, StatusAnswer, read_status
 from reference_server.settings import Region, Settings
+from reference_server.timeline.entry import Status
 
 _HERE = Path(__file__).parent
 _ACCEPT = Script(_HERE / "accept.lua")
 _DELETE = Script(_HERE / "delete.lua")
 _GRAPH = Script(_HERE / "graph.lua")
+_STATUS = Script(_HERE / "status.lua")
 _REPLICATED = Script(_HERE / "replicated.lua")
+_FLAGS = Script(_HERE / "flags.lua")
 IDEMPOTENCY_TTL_S = 24 * 3600
+IMPORTS_AT_ONCE = 500
 RECENT_KEPT = 200
 RECENT_TTL_S = 24 * 3600
 JOIN_MARK_TTL_S = 24 * 3600
@@ -93,12 +111,13 @@ class Queue:
         celeb: bool,
         now_us: int,
         origin: str,
+        labels: int = 0,
     ) -> Accepted:
         """Store a post; its time is the later of `now_us` and the author's last post + 1 µs.
 
         Raises QueueUnavailable (see `definite`), Backpressure.
         """
-        event = PostEvent(post_id, author, now_us, text, origin, reply_to, celeb)
+        event = PostEvent(post_id, author, now_us, text, origin, reply_to, celeb, labels)
         stream = STREAM_CELEB if celeb else STREAM_POSTS
         hexadecimal = post_id.hex()
         keys = [
@@ -132,16 +151,57 @@ class Queue:
         arguments = [encode(event), f"{ts_us}:{hexadecimal}", self.limits.stream, self.limits.outbox]
         return bool(await self.link.run(_DELETE, keys, arguments))
 
+    async def set_status(self, event: StatusEvent, celeb: bool, *, by_author: bool) -> StatusAnswer:
+        """Hide, moderate or show a post; its author may not change a moderation.
+
+        Raises QueueUnavailable, Backpressure.
+        """
+        stream = STREAM_CELEB if celeb else STREAM_POSTS
+        hexadecimal = event.id.hex()
+        keys = [f"status:{hexadecimal}", f"deleted:{hexadecimal}", stream, STREAM_OUTBOX]
+        fixed = int(Status.MODERATED) if by_author else ""
+        limits = [self.limits.stream, self.limits.outbox]
+        arguments = [encode(event), clock_text(event.hlc), int(event.status), *limits, fixed]
+        outcome, known = await self.link.run(_STATUS, keys, arguments)
+        return StatusAnswer(outcome.decode(), int(known) if outcome == b"late" else 0)
+
     async def append_graph(self, event: GraphEvent) -> str:
         """Append a change of the graph; returns its id in the graph stream.
 
         A "join" also queues the import of the user's follows, and is written once: the second time "" comes back.
-        Raises QueueUnavailable, Backpressure.
+        The event's clock is raised above all that this region knows of: the later of two changes wins, whatever the
+        wall clocks of other regions say. Raises QueueUnavailable, Backpressure.
         """
         job = encode(ImportEvent(event.user)) if event.verb == "join" else b""
-        keys = [STREAM_GRAPH, STREAM_OUTBOX, STREAM_JOBS, f"join:{event.user}"]
-        arguments = [encode(event), self.limits.stream, self.limits.outbox, job, JOIN_MARK_TTL_S]
-        return str((await self.link.run(_GRAPH, keys, arguments)).decode())
+        keys = [STREAM_GRAPH, STREAM_OUTBOX, STREAM_JOBS, f"join:{event.user}", GRAPH_CLOCK]
+        limits = [self.limits.stream, self.limits.outbox, job, JOIN_MARK_TTL_S]
+        encoded, time_us = encode_clocked(event), event.hlc >> REGION_BITS
+        stream_id, given_us = await self.link.run(_GRAPH, keys, [encoded, *limits, clock_offset(event), time_us])
+        event.hlc += int(given_us) - time_us << REGION_BITS
+        return str(stream_id.decode())
+
+    async def append_imports(self, users: Sequence[int]) -> None:
+        """Have the follows of these users imported (again). Raises QueueUnavailable."""
+        for start in range(0, len(users), IMPORTS_AT_ONCE):
+            some = users[start : start + IMPORTS_AT_ONCE]
+            calls = [self.link.call("XADD", STREAM_JOBS, "*", FIELD, encode(ImportEvent(user))) for user in some]
+            await asyncio.gather(*calls)
+
+    async def last_graph_id(self) -> str:
+        """Id of the newest change of the graph ("0-0": there is none). Raises QueueUnavailable."""
+        rows = await self.link.call("XREVRANGE", STREAM_GRAPH, "+", "-", "COUNT", 1)
+        return str(rows[0][0].decode()) if rows else "0-0"
+
+    async def set_flag(self, event: FlagEvent, *, replicate: bool = True) -> bool:
+        """Set a flag in this region; False: a later setting is known. Raises QueueUnavailable."""
+        encoded = encode(event) if replicate else b""
+        arguments = [event.name, clock_text(event.hlc), event.value, encoded]
+        return bool(await self.link.run(_FLAGS, ["flags", "flags:version", STREAM_OUTBOX], arguments))
+
+    async def flag_clock(self, name: str) -> int:
+        """Clock of a flag's last setting known here; 0: it was never set. Raises QueueUnavailable."""
+        value = await self._read_link.call("HGET", "flags", name)
+        return 0 if value is None else int(value[:CLOCK_DIGITS])
 
     async def apply_replicated(self, origin: str, position: str, events: Sequence[Event]) -> bool:
         """Apply a peer's next events together with its outbox position; False: the position was already reached.
@@ -152,7 +212,7 @@ class Queue:
         arguments: list[Any] = [position, self.limits.stream, JOIN_MARK_TTL_S]
         for event in events:
             arguments += _replicated_arguments(event)
-        keys = [f"hwm:{origin}", STREAM_POSTS, STREAM_CELEB, STREAM_GRAPH, STREAM_JOBS]
+        keys = [f"hwm:{origin}", STREAM_POSTS, STREAM_CELEB, STREAM_GRAPH, STREAM_JOBS, GRAPH_CLOCK]
         return bool(await self.link.run(_REPLICATED, keys, arguments))
 
     async def high_water(self, origin: str) -> str:
@@ -168,22 +228,27 @@ class Queue:
             found.append(RecentPost(int(ts_us), bytes.fromhex(hexadecimal.decode())))
         return found
 
-    async def bodies(self, ids: Sequence[bytes]) -> dict[bytes, PostEvent | None]:
-        """The posts among `ids` that are still here; None: it was deleted. Raises QueueUnavailable."""
-        if not ids:
-            return {}
-        names = [post_id.hex() for post_id in ids]
-        keys = [f"body:{name}" for name in names] + [f"deleted:{name}" for name in names]
-        values = await self._read_link.call("MGET", *keys)
-        found: dict[bytes, PostEvent | None] = {}
-        for post_id, body, deleted in zip(ids, values, values[len(ids) :], strict=False):
-            if deleted is not None:
-                found[post_id] = None
-            elif body is not None:
-                event = decode(body)
-                if isinstance(event, PostEvent):
-                    found[post_id] = event
+    async def bodies(self, ids: Sequence[bytes]) -> dict[bytes, PostEvent | Gone]:
+        """The posts among `ids` that are still here, and those known to be deleted or hidden.
+
+        Raises QueueUnavailable.
+        """
+        found: dict[bytes, PostEvent | Gone] = {}
+        for post_id, (event, status, _, _) in zip(ids, await self.standings(ids), strict=True):
+            if status is not None and status is not Status.VISIBLE:
+                found[post_id] = Gone(-1 if event is None else event.author, status)
+            elif event is not None:
+                found[post_id] = event
         return found
+
+    async def standings(self, ids: Sequence[bytes]) -> list[Standing]:
+        """All that is known here about each of the posts. Raises QueueUnavailable."""
+        if not ids:
+            return []
+        keys = [f"{kind}:{post_id.hex()}" for kind in ("body", "deleted", "status") for post_id in ids]
+        values = await self._read_link.call("MGET", *keys)
+        count = len(ids)
+        return [_standing(*values[place::count]) for place in range(count)]
 
     async def ping(self) -> None:
         """Return when the server answers. Raises QueueUnavailable."""
@@ -193,6 +258,17 @@ class Queue:
         """Drop the connections."""
         await self.link.close()
         await self._read_link.close()
+
+
+def _standing(body: bytes | None, deleted: bytes | None, status: bytes | None) -> Standing:
+    event = None if body is None else decode(body)
+    post = event if isinstance(event, PostEvent) else None
+    if deleted is not None:
+        return Standing(post, Status.DELETED)
+    if status is None:
+        return Standing(post)
+    hlc, known, hidden = read_status(status)
+    return Standing(post, known, hlc, hidden)
 
 
 def _timestamp_offset(author: int) -> int:
@@ -208,7 +284,12 @@ def _replicated_arguments(event: Event) -> Iterable[Any]:
         return ["d", _STREAM_NUMBER[STREAM_POSTS], encode(event), event.id.hex()]
     if isinstance(event, GraphEvent):
         if event.verb == "join":
-            job = b"%d|" % event.user + encode(ImportEvent(event.user))
+            job = b"%d|%d|%b" % (event.hlc >> REGION_BITS, event.user, encode(ImportEvent(event.user)))
             return ["j", _STREAM_NUMBER[STREAM_GRAPH], encode(event), job]
-        return ["g", _STREAM_NUMBER[STREAM_GRAPH], encode(event), ""]
+        return ["g", _STREAM_NUMBER[STREAM_GRAPH], encode(event), event.hlc >> REGION_BITS]
+    if isinstance(event, StatusEvent):
+        detail = f"{clock_text(event.hlc)}:{int(event.status)}:{event.id.hex()}"
+        return ["s", _STREAM_NUMBER[STREAM_POSTS], encode(event), detail]
+    if isinstance(event, FlagEvent):
+        return ["f", 0, event.value, clock_text(event.hlc) + event.name]
     return []

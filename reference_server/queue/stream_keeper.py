@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
-from reference_server.events import FIELD, Event, decode
+from reference_server.events import FIELD, Event
+from reference_server.queue.dead_letters import DEAD_KEPT, DeadLetter, Unusable, read_event
 from reference_server.queue.link import Link, Script
 
 START = "0-0"
@@ -16,16 +15,18 @@ START = "0-0"
 KEEP_ARCHIVED_S = 10
 """body: keys, for readers that looked into the durable store too early"""
 KEEP_DELETED_S = 24 * 3600
-"""deleted: keys, for posts that arrive after their delete: from a peer that was cut off"""
+"""deleted: and status: keys, for posts that arrive after their delete or hide: from a peer that was cut off"""
 TIMEOUT_S = 5.0
 _ARCHIVED = Script(Path(__file__).parent / "archived.lua")
 
 
 class Entry(NamedTuple):
-    """One entry of a stream; `event` is None when it does not decode."""
+    """One entry of a stream; `event` is None when it cannot be used, and `error` tells why."""
 
     id: str
     event: Event | None
+    data: bytes = b""
+    error: str = ""
 
     @property
     def accepted_ms(self) -> int:
@@ -44,14 +45,24 @@ class StreamKeeper:
 
     def __init__(self, port: int) -> None:
         self._link = Link(port, TIMEOUT_S)
+        self._buried: dict[tuple[str, str], None] = {}
+        """(stream, id) of the newest entries put aside"""
 
     async def entries(self, stream: str, after: str, count: int) -> list[Entry]:
         """Up to `count` entries behind the id `after`, oldest first."""
-        return _entries(await self._link.call("XRANGE", stream, f"({after}", "+", "COUNT", count))
+        return _entries(stream, await self._link.call("XRANGE", stream, f"({after}", "+", "COUNT", count))
 
     async def last(self, stream: str, up_to: str = "+", count: int = 1) -> list[Entry]:
         """The newest `count` entries not behind `up_to`, newest first."""
-        return _entries(await self._link.call("XREVRANGE", stream, up_to, "-", "COUNT", count))
+        return _entries(stream, await self._link.call("XREVRANGE", stream, up_to, "-", "COUNT", count))
+
+    async def bury(self, stream: str, entry: Entry, error: str, part: str) -> None:
+        """Put an entry aside that cannot be used; once, however often it is read."""
+        if (stream, entry.id) not in self._buried:
+            await self._link.call(*DeadLetter(stream, entry.id, entry.data, error).command(part))
+            self._buried[stream, entry.id] = None
+            if len(self._buried) > DEAD_KEPT:
+                del self._buried[next(iter(self._buried))]
 
     async def trim_below(self, stream: str, position: str) -> None:
         """Drop entries older than `position`."""
@@ -61,13 +72,15 @@ class StreamKeeper:
         """Drop the oldest entries of a stream that is longer than about `length`."""
         await self._link.call("XTRIM", stream, "MAXLEN", "~", length)
 
-    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes]) -> None:
-        """These posts and deletes are in the durable store: let go of their keys after a while."""
+    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes], changed: Iterable[bytes] = ()) -> None:
+        """These posts, deletes and changes of status are in the durable store: let go of their keys after a while."""
         arguments: list[int | str] = []
         for post_id in posts:
             arguments += [KEEP_ARCHIVED_S, f"body:{post_id.hex()}"]
         for post_id in deleted:
             arguments += [KEEP_DELETED_S, f"deleted:{post_id.hex()}"]
+        for post_id in changed:
+            arguments += [KEEP_DELETED_S, f"status:{post_id.hex()}"]
         if arguments:
             await self._link.run(_ARCHIVED, [], arguments)
 
@@ -76,13 +89,13 @@ class StreamKeeper:
         await self._link.close()
 
 
-def _entries(rows: list[Any]) -> list[Entry]:
-    return [Entry(entry_id.decode(), _event(fields)) for entry_id, fields in rows]
+def _entries(stream: str, rows: list[Any]) -> list[Entry]:
+    return [_entry(stream, entry_id.decode(), fields) for entry_id, fields in rows]
 
 
-def _event(fields: list[bytes]) -> Event | None:
-    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+def _entry(stream: str, entry_id: str, fields: list[bytes]) -> Entry:
+    data = dict(zip(fields[::2], fields[1::2], strict=True)).get(FIELD.encode())
     try:
-        return decode(pairs[FIELD.encode()])
-    except (KeyError, msgspec.MsgspecError):
-        return None
+        return Entry(entry_id, read_event(stream, data), data or b"")
+    except Unusable as error:
+        return Entry(entry_id, None, data or b"", str(error))

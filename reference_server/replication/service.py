@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+from reference_server.durable.sqlite_writer import FILE_NAME
 from reference_server.process import Context, metrics
 from reference_server.queue import Queue
 from reference_server.replication.puller import Puller
@@ -20,13 +21,18 @@ async def main(context: Context) -> None:
     region = context.region
     queue = Queue.of(context.settings, region)
     peers = frozenset(other.name for other in context.settings.regions if other.name != region.name)
-    outbox = OutboxServer(region.name, peers, context.secret, region.redis_queue_port)
-    pullers = [Puller(origin, region.name, port, context.secret, queue) for origin, port in region.peers.items()]
+    archive = context.settings.data(region.name) / FILE_NAME
+    outbox = OutboxServer(region.name, peers, context.secret, region.redis_queue_port, archive)
+
+    def rests() -> bool:
+        return not (context.flags.known and context.flags.now.multi_region)
+
+    pullers = [Puller(origin, region.name, port, context.secret, queue, rests) for origin, port in region.peers.items()]
     listener = await outbox.serve(region.replicator_port)
 
     async def stats() -> dict[str, Any]:
         pulled = {p.origin: {"position": p.position, "connected": p.connected, "lag_s": p.lag_s()} for p in pullers}
-        return {"pulled": pulled, "acknowledged": outbox.applied}
+        return {"pulled": pulled, "acknowledged": outbox.applied, "resting": rests()}
 
     control = await serve(context.socket("replicator"), {"ping": _ping, "metrics": metrics, "stats": stats})
     tasks = [asyncio.create_task(puller.run()) for puller in pullers]

@@ -1,7 +1,7 @@
-"""`python -m reference_server up | down | status`.
+"""`python -m reference_server up | down | status | trace`.
 
-Exit status: 0 fine · 2 wrong usage · 4 the stack cannot be brought up, or (`status`) is not running. What is wrong
-goes to standard error in one sentence.
+Exit status: 0 fine · 2 wrong usage · 4 the stack cannot be brought up, or is not running (`status`), or its logs tell
+nothing of the post (`trace`) · 130 interrupted. What is wrong goes to standard error in one sentence.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-import msgspec
-
-from reference_server.settings import DEFECTS
-from reference_server.supervisor.control import StackStatus, end_stack, stack_status, start_detached
+from reference_server.flags import PRESETS, FlagInvalid, parse_flag
+from reference_server.observability.trace import as_text, steps_of
+from reference_server.settings import DEFECTS, MAX_FEPS
+from reference_server.supervisor.control import end_stack, start_detached
 from reference_server.supervisor.layout import StackDirectory
 from reference_server.supervisor.parts import SERVICES
 from reference_server.supervisor.plan import DEFAULT_READY_TIMEOUT_S, Request
 from reference_server.supervisor.programs import StackRefused, StackUnavailable
 from reference_server.supervisor.stack import configure_log, run_stack
 
-USAGE, UNAVAILABLE = 2, 4
+USAGE, UNAVAILABLE, INTERRUPTED = 2, 4, 130
+DEFAULT_REGIONS = ("us-east", "ap-tokyo")
+MAX_LINK_LATENCY_MS = 30_000
+"""what replicators have patience for"""
+PRESET_REGIONS = {"x-early": ("us-east",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "down":
             print("ended" if end_stack(stack) else "not running")
             return 0
-        return _status(stack, as_json=options.json)
+        if options.command == "trace":
+            return _trace(stack, options.post)
+        return _status(stack, as_json=options.json, again=options.watch)
     except StackRefused as error:
         print(error, file=sys.stderr)
         return USAGE
-    except StackUnavailable as error:
+    except (StackUnavailable, OSError) as error:
         print(error, file=sys.stderr)
         return UNAVAILABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _up(options: argparse.Namespace, words: list[str], stack: StackDirectory) -> int:
@@ -57,9 +66,15 @@ def _up(options: argparse.Namespace, words: list[str], stack: StackDirectory) ->
         population=options.population,
         users=options.users,
         defects=tuple(dict.fromkeys(options.defect)),
-        flags=dict(options.flag),
-        regions=options.regions,
+        flags=PRESETS[options.preset] | dict(options.flag),
+        regions=options.regions or PRESET_REGIONS.get(options.preset, DEFAULT_REGIONS),
+        apis=options.apis,
+        feps=options.feps,
+        memcacheds=options.memcacheds,
+        fanout_workers=options.fanout_workers,
         link_latency_ms=options.link_latency_ms,
+        proxies=tuple(dict.fromkeys(options.proxy)),
+        wal_tmpfs_mb=options.wal_tmpfs_mb,
         only=options.only,
         ready_timeout_s=options.ready_timeout,
         parent_pipe=options.parent_pipe,
@@ -68,51 +83,72 @@ def _up(options: argparse.Namespace, words: list[str], stack: StackDirectory) ->
     return 0
 
 
-def _status(stack: StackDirectory, *, as_json: bool) -> int:
-    status = stack_status(stack)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(status), indent=1).decode())
-    else:
-        print(_table(status))
-    return 0 if status.running else UNAVAILABLE
+def _status(stack: StackDirectory, *, as_json: bool, again: bool) -> int:
+    from reference_server.supervisor import status_view  # rich, which `up` needs not
+
+    runs = status_view.watch(stack) if again else status_view.show_once(stack, as_json=as_json)
+    return 0 if runs else UNAVAILABLE
 
 
-def _table(status: StackStatus) -> str:
-    if not status.running:
-        return "not running"
-    lines = [f"supervisor {status.supervisor_pid}: {'ready' if status.ready else 'not ready'}"]
-    lines += [f"{name:<32} api {urls['api']}  stream {urls['stream']}" for name, urls in status.regions.items()]
-    lines += [f"{name:<32} {h.state:<9} {h.pid or ''}".rstrip() for name, h in status.handles.items()]
-    return "\n".join(lines)
+def _trace(stack: StackDirectory, post_id: str) -> int:
+    steps = steps_of(post_id.lower(), stack.logs)
+    if not steps:
+        print(
+            f"nothing about post {post_id} in {stack.logs}; one post in `trace_one_in` (a flag) is followed",
+            file=sys.stderr,
+        )
+        return UNAVAILABLE
+    print(as_text(steps))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference_server", description="The reference feed stack.")
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="bring the stack up; runs until told to end")
+    # an abbreviated --detach would be handed on to the process in the background, which would start one again
+    add_command = partial(commands.add_parser, allow_abbrev=False)
+    up = add_command("up", help="bring the stack up; runs until told to end")
     up.add_argument("--population", type=Path, help="directory of population hand-over files")
-    up.add_argument("--users", type=_whole(1), help="number of identities without a population (default 1000)")
+    up.add_argument("--users", type=_whole(1), help="identities without a population (default: as before, or 1000)")
     up.add_argument("--defect", type=_defect, action="append", default=[], metavar="NAME", help=", ".join(DEFECTS))
     up.add_argument("--flag", type=_flag, action="append", default=[], metavar="K=V", help="a feature flag")
-    up.add_argument("--regions", type=_regions, default=("us-east", "ap-tokyo"), help="names, with commas")
-    up.add_argument("--link-latency-ms", type=_whole(0), default=100, help="one way, between regions")
+    up.add_argument("--preset", choices=list(PRESETS), default="threads", help="a named set of flags")
+    up.add_argument("--regions", type=_regions, help="names, with commas (default us-east,ap-tokyo)")
+    for kind in ("apis", "feps", "memcacheds", "fanout-workers"):
+        count = _whole(1, MAX_FEPS if kind == "feps" else None)
+        up.add_argument(f"--{kind}", type=count, default=1, metavar="N", help="of each region (default 1)")
+    up.add_argument(
+        "--link-latency-ms", type=_whole(0, MAX_LINK_LATENCY_MS), default=100, help="one way, between regions"
+    )
+    up.add_argument(
+        "--wal-tmpfs-mb", type=_whole(1), default=0, metavar="MIB", help="keep lanes' logs on a small disk in memory"
+    )
+    up.add_argument(
+        "--proxy", action="append", default=[], metavar="LINK", help="proxy us-east.api-to-memcached, or the like"
+    )
     up.add_argument("--only", type=_services, default=SERVICES, help=f"start only these of {','.join(SERVICES)}")
     up.add_argument("--ready-timeout", type=float, default=DEFAULT_READY_TIMEOUT_S, metavar="S")
     background = up.add_mutually_exclusive_group()
     background.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     background.add_argument("--detach", action="store_true", help="return when ready, run in the background")
-    down = commands.add_parser("down", help="end the stack")
-    status = commands.add_parser("status", help="how each part is")
-    status.add_argument("--json", action="store_true")
-    for command in (up, down, status):
+    down = add_command("down", help="end the stack")
+    status = add_command("status", help="how each part is")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true")
+    shown.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    trace = add_command("trace", help="the way of one post through all processes, from their logs")
+    trace.add_argument("post", metavar="POST_ID")
+    for command in (up, down, status, trace):
         command.add_argument("--dir", required=True, help="directory of the stack")
     return parser
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    bounds = f">= {least}" if most is None else f"from {least} to {most}"
+
     def parse(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
+        if not text.isdigit() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, got {text!r}")
         return int(text)
 
     return parse
@@ -124,13 +160,11 @@ def _defect(name: str) -> str:
     return name
 
 
-def _flag(text: str) -> tuple[str, bool | int | str]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")
-    if value.lower() in ("true", "false", "on", "off"):
-        return key, value.lower() in ("true", "on")
-    return key, int(value) if re.fullmatch(r"-?\d+", value) else value
+def _flag(text: str) -> tuple[str, bool | int | float | str]:
+    try:
+        return parse_flag(text)
+    except FlagInvalid as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _regions(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from reference_server.supervisor.endpoints import Endpoints, LinkHandle, ProcessHandle
+from reference_server.supervisor.endpoints import Endpoints, LinkHandle, ProcessHandle, RegionEndpoints
 from reference_server.supervisor.layout import StackDirectory, is_stopped, read_pid_file, start_time
 from reference_server.supervisor.programs import StackUnavailable
 from reference_server.supervisor.readiness import is_ready
@@ -42,7 +42,10 @@ class StackStatus(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def start_detached(arguments: list[str], stack: StackDirectory) -> None:
-    """Run `up` with these arguments in the background; return when it is ready. Raises StackUnavailable."""
+    """Run `up` with these arguments in the background; return when it is ready.
+
+    Raises StackUnavailable, OSError. An interrupt ends what was started.
+    """
     message = stack.log("supervisor.stderr")
     message.parent.mkdir(parents=True, exist_ok=True)
     with message.open("wb") as stderr:
@@ -55,7 +58,13 @@ def start_detached(arguments: list[str], stack: StackDirectory) -> None:
         )
     assert process.stdout is not None
     with process.stdout:
-        if process.stdout.readline().strip() == b"ready":
+        try:
+            said = process.stdout.readline().strip()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+        if said == b"ready":
             process.returncode = 0  # it lives on: not ours to wait for
             return
     process.wait()
@@ -80,16 +89,26 @@ def end_stack(stack: StackDirectory) -> bool:
 
 
 def stack_status(stack: StackDirectory) -> StackStatus:
+    """How the stack and each of its handles are now. For callers without an event loop."""
+    return asyncio.run(stack_status_now(stack))
+
+
+async def stack_status_now(stack: StackDirectory) -> StackStatus:
     """How the stack and each of its handles are now."""
     running = stack.running()
-    endpoints = _endpoints(stack.endpoints)
+    endpoints = read_endpoints(stack)
     if running is None or endpoints is None:
         pid = running.pid if running else 0
         return StackStatus(running=running is not None, ready=False, supervisor_pid=pid, regions={}, handles={})
-    regions = {name: {"api": region.api, "stream": region.stream} for name, region in endpoints.regions.items()}
-    handles = asyncio.run(_statuses(endpoints))
+    regions = {name: _addresses(region) for name, region in endpoints.regions.items()}
+    handles = await _statuses(endpoints)
     ready = all(h.state == "ready" for h in handles.values())
     return StackStatus(running=True, ready=ready, supervisor_pid=running.pid, regions=regions, handles=handles)
+
+
+def _addresses(region: RegionEndpoints) -> dict[str, str]:
+    found = {"api": region.api, "stream": region.stream}
+    return found | {"edge": region.edge} if region.edge else found
 
 
 async def _statuses(endpoints: Endpoints) -> dict[str, HandleStatus]:
@@ -112,8 +131,9 @@ async def _status(handle: ProcessHandle) -> HandleStatus:
     return HandleStatus(state="ready" if await is_ready(handle.ready) else "starting", pid=leader[0])
 
 
-def _endpoints(path: Path) -> Endpoints | None:
+def read_endpoints(stack: StackDirectory) -> Endpoints | None:
+    """Addresses and handles of the stack; None while it is not up."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Endpoints)
+        return msgspec.json.decode(stack.endpoints.read_bytes(), type=Endpoints)
     except (OSError, msgspec.MsgspecError):
         return None

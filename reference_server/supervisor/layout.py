@@ -1,7 +1,10 @@
 """Where a stack keeps its files, below the directory given with `--dir`.
 
-settings.json  seed.json  endpoints.json (while it is up)  supervisor.json  lock
+settings.json  seed.json  operator.token  endpoints.json (while it is up)  supervisor.json  lock
+edge/          certificates and configurations of the edge proxies
+restarts.json  handle -> how often it was started again
 pids/{handle}.pid   "PID STARTTIME"      holds/{handle}   exists: the supervisor leaves the handle down
+wrappers/{handle}   a JSON list of words that go before the handle's command when it is started
 logs/{region}.{part}.log                 {region}/...     data of the parts
 """
 
@@ -51,6 +54,21 @@ class StackDirectory:
         return self.path / "supervisor.json"
 
     @property
+    def operator_token(self) -> Path:
+        """The token of whoever operates the stack; readable by its owner only."""
+        return self.path / "operator.token"
+
+    @property
+    def edge(self) -> Path:
+        """Folder of the edge proxies' configurations and certificates."""
+        return self.path / "edge"
+
+    @property
+    def authority(self) -> Path:
+        """Certificate that clients of the edge proxies trust."""
+        return self.edge / "ca.pem"
+
+    @property
     def lock(self) -> Path:
         """Locked by the supervisor (and its guard) while anything of the stack lives."""
         return self.path / "lock"
@@ -63,15 +81,30 @@ class StackDirectory:
         """While it exists, the handle is not restarted."""
         return self.path / "holds" / handle
 
+    def wrapper_file(self, handle: str) -> Path:
+        """While it exists, the handle is started with the words in it (a JSON list) before its command."""
+        return self.path / "wrappers" / handle
+
+    @property
+    def restarts(self) -> Path:
+        """How often each handle was started again in this life of the stack; absent: none was."""
+        return self.path / "restarts.json"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of all logs."""
+        return self.path / "logs"
+
     def log(self, name: str) -> Path:
-        """Log of a part, e.g. "us-east.graph"."""
-        return self.path / "logs" / f"{name}.log"
+        """Log of a part, e.g. "us-east.graph"; an older part of it may stand in the same name with ".1", ".2"."""
+        return self.logs / f"{name}.log"
 
     def create(self) -> None:
-        """Make the folders; holds and pid files of an earlier life go."""
-        for folder in ("pids", "holds", "logs"):
+        """Make the folders; holds, wrappers and pid files of an earlier life go."""
+        for folder in ("pids", "holds", "wrappers", "logs"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
-        for stale in [*(self.path / "pids").iterdir(), *(self.path / "holds").iterdir(), self.endpoints]:
+        of_handles = [file for folder in ("pids", "holds", "wrappers") for file in (self.path / folder).iterdir()]
+        for stale in [*of_handles, self.endpoints, self.restarts]:
             stale.unlink(missing_ok=True)
 
     def latest(self) -> SupervisorFile | None:

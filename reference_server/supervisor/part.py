@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -29,5 +30,17 @@ class Part:
     region: str = ""
     """empty: belongs to the stack as a whole"""
     env: Mapping[str, str] = field(default_factory=dict)
+    clock: str = ""
+    """tells its clock: http:// (Date header), redis:// (TIME) or memcached:// (stats); empty: nobody can ask"""
     memcached: tuple[str, ...] = ()
     """addresses, when it is a cache"""
+    redis: str = ""
+    """address, when it is a redis server"""
+    durable: str = ""
+    """file of the durable store, when it writes it"""
+    log: str = ""
+    """directory of its log, when it has one"""
+    stream: str = ""
+    """URL of the event streams, when it serves them"""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """what asks it to end in its own time"""

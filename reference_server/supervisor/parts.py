@@ -8,25 +8,31 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from reference_server.durable.sqlite_writer import FILE_NAME
+from reference_server.flags import make_flags
 from reference_server.settings import Region, Settings
 from reference_server.supervisor.part import Layer, Part
 from reference_server.supervisor.programs import find_program
 
 HOST = "127.0.0.1"
-SERVICES = ("graph", "fanout", "jobs", "replicator", "api", "fep")
-"""kinds of Python parts, heaviest start first"""
+EDGE = "edge"
+SERVICES = ("graph", "fanout", "jobs", "replicator", "api", "fep", EDGE)
+"""kinds of parts that can be left out, heaviest start first; all but the last are Python"""
 _MODULES = {"fanout": "fanout", "graph": "graph", "fep": "fep", "jobs": "jobs", "replicator": "replication"}
 
 
 def all_parts(settings: Settings, settings_path: Path, only: Collection[str] = SERVICES) -> list[Part]:
-    """Stores of all regions, then the Python parts of the kinds in `only`. Raises StackUnavailable."""
+    """Stores of all regions, then the Python parts of the kinds in `only`; edges stand apart, in edge_proxy.
+
+    Raises StackUnavailable.
+    """
     parts: list[Part] = []
     for region in settings.regions:
-        parts += _memcached(region)
+        parts += _memcached(region, make_flags(settings.flags).cache_mb)
         parts.append(_redis_queue(settings, region))
         parts.append(_redis_cache(settings, region))
     for kind in SERVICES:
-        if kind in only:
+        if kind in only and kind != EDGE:
             for region in settings.regions:
                 parts += _services(settings, settings_path, region, kind)
     return parts
@@ -38,10 +44,15 @@ def toxiproxy_part(program: str, port: int) -> Part:
     return Part("toxiproxy", "toxiproxy", argv, f"http://{HOST}:{port}/version", Layer.STORE)
 
 
-def _memcached(region: Region) -> Iterator[Part]:
+def lanes_folder(directory: Path, region: str) -> Path:
+    """Where the region's lanes keep their logs."""
+    return directory / region / "lanes"
+
+
+def _memcached(region: Region, megabytes: int) -> Iterator[Part]:
     user = pwd.getpwuid(os.geteuid()).pw_name
     for k, port in enumerate(region.memcached_ports):
-        options = ["-l", HOST, "-p", str(port), "-U", "0", "-t", "1", "-m", "1024", "-c", "4096", "-u", user]
+        options = ["-l", HOST, "-p", str(port), "-U", "0", "-t", "1", "-m", str(megabytes), "-c", "4096", "-u", user]
         yield Part(
             handle=_numbered(region, "memcached", k),
             log_name=f"{region.name}.memcached-{k}",
@@ -49,6 +60,7 @@ def _memcached(region: Region) -> Iterator[Part]:
             probe=f"tcp://{HOST}:{port}",
             layer=Layer.STORE,
             region=region.name,
+            clock=f"memcached://{HOST}:{port}",
             memcached=(f"{HOST}:{port}",),
         )
 
@@ -64,6 +76,8 @@ def _redis(region: Region, name: str, port: int, options: dict[str, str]) -> Par
         probe=f"redis://{HOST}:{port}",
         layer=Layer.STORE,
         region=region.name,
+        clock=f"redis://{HOST}:{port}",
+        redis=f"{HOST}:{port}",
     )
 
 
@@ -102,6 +116,10 @@ def _services(settings: Settings, settings_path: Path, region: Region, kind: str
             layer=Layer.SERVICE,
             region=region.name,
             env=env,
+            clock=_clock(region, kind, k, name),
+            durable=str(settings.data(region.name) / FILE_NAME) if kind == "jobs" else "",
+            log=str(lanes_folder(Path(settings.directory), region.name)) if kind == "fanout" else "",
+            stream=f"http://{HOST}:{region.fep_ports[k]}/v1/stream" if kind == "fep" else "",
         )
 
 
@@ -122,6 +140,11 @@ def _probe(settings: Settings, region: Region, kind: str, k: int, name: str) -> 
     if kind == "fep":
         return f"http://{HOST}:{region.fep_ports[k]}/readyz"
     return f"unix://{settings.socket(region.name, name)}"
+
+
+def _clock(region: Region, kind: str, k: int, name: str) -> str:
+    ports = {"api": region.api_ports, "fep": region.fep_ports}.get(kind)
+    return f"http://{HOST}:{ports[k] if ports else region.metrics_ports[name]}/healthz"
 
 
 def _numbered(region: Region, kind: str, k: int) -> str:

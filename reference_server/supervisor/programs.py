@@ -12,6 +12,7 @@ _FIX = {
 }
 _ROOT = Path(__file__).resolve().parents[2]
 TOXIPROXY_ENV = "FEEDSTORM_TOXIPROXY"
+HAPROXY_ENV = "FEEDSTORM_HAPROXY"
 
 
 class StackRefused(Exception):
@@ -35,13 +36,9 @@ def find_toxiproxy() -> str | None:
 
     The variable may say "none". Raises StackUnavailable when the variable names no program.
     """
-    named = os.environ.get(TOXIPROXY_ENV)
-    if named == "none":
-        return None
-    if named:
-        if not os.access(named, os.X_OK):
-            raise StackUnavailable(f"{TOXIPROXY_ENV} names {named}, which is no program; correct or unset it")
-        return named
+    named = _named(TOXIPROXY_ENV)
+    if named is not None:
+        return named or None
     found = shutil.which("toxiproxy-server")
     if found is not None:
         return found
@@ -51,3 +48,26 @@ def find_toxiproxy() -> str | None:
             if os.access(candidate, os.X_OK):
                 return str(candidate)
     return None
+
+
+def find_haproxy() -> str | None:
+    """Path of haproxy: $FEEDSTORM_HAPROXY, then PATH, then /usr/sbin; None: regions have no edge proxy.
+
+    The variable may say "none". Raises StackUnavailable when the variable names no program.
+    """
+    named = _named(HAPROXY_ENV)
+    if named is not None:
+        return named or None
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+
+
+def _named(variable: str) -> str | None:
+    """The program that an environment variable names; "" when it says "none", None when it is not set."""
+    named = os.environ.get(variable)
+    if not named:
+        return None
+    if named == "none":
+        return ""
+    if not os.access(named, os.X_OK):
+        raise StackUnavailable(f"{variable} names {named}, which is no program; correct or unset it")
+    return named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import resource
 import shutil
@@ -18,21 +19,24 @@ from pathlib import Path
 
 import msgspec
 
+from reference_server.observability.logs import configure_logging, message_of
 from reference_server.supervisor.endpoints import describe
 from reference_server.supervisor.family import Family
 from reference_server.supervisor.layout import StackDirectory, SupervisorFile, start_time, write_whole
 from reference_server.supervisor.links import apply_links
 from reference_server.supervisor.part import Part
-from reference_server.supervisor.parts import all_parts, toxiproxy_part
+from reference_server.supervisor.parts import EDGE, all_parts, lanes_folder, toxiproxy_part
 from reference_server.supervisor.plan import Plan, Request, make_plan
 from reference_server.supervisor.ports import Ports
-from reference_server.supervisor.programs import StackUnavailable, find_toxiproxy
+from reference_server.supervisor.programs import StackUnavailable, find_haproxy, find_toxiproxy
 from reference_server.supervisor.readiness import is_ready
+from reference_server.supervisor.small_disks import mount_small_disks
 from reference_server.supervisor.sweep import start_guard, sweep
 
 log = logging.getLogger(__name__)
 POLL_S = 0.05
 LOCK_WAIT_S = 6.0
+LINKS_AGAIN_S = 1.0
 SOCKETS_PREFIX = "fs-"
 _LOG_TAIL_BYTES = 4096
 
@@ -46,6 +50,8 @@ def run_stack(request: Request, on_ready: Callable[[], None]) -> None:
         raise StackUnavailable("--parent-pipe needs a pipe on standard input; leave the option out otherwise")
     stack = StackDirectory(request.directory.resolve())
     stack.path.mkdir(parents=True, exist_ok=True)
+    if request.wal_tmpfs_mb:
+        mount_small_disks([lanes_folder(stack.path, name) for name in request.regions], request.wal_tmpfs_mb)
     with _locked(stack), _guarded(stack) as (sockets, mark):
         asyncio.run(_Run(request, stack, sockets, mark, on_ready).live())
 
@@ -121,9 +127,12 @@ class _Run:
         """Up, then down. Raises StackUnavailable, StackRefused."""
         self._listen_for_the_end()
         try:
-            program = find_toxiproxy()
-            plan = make_plan(self.request, self.stack, self.sockets, self.ports, program is not None)
-            parts = self._parts(plan, program)
+            toxiproxy = find_toxiproxy()
+            haproxy = find_haproxy() if EDGE in self.request.only else None
+            plan = make_plan(
+                self.request, self.stack, self.sockets, self.ports, toxiproxy is not None, haproxy is not None
+            )
+            parts = self._parts(plan, toxiproxy, haproxy)
             began = time.monotonic()
             await self._start_unless_stopped(plan, parts)
             if not self.stopping.is_set():
@@ -150,17 +159,23 @@ class _Run:
             asyncio.get_running_loop().remove_reader(0)
             self.stopping.set()
 
-    def _parts(self, plan: Plan, toxiproxy: str | None) -> list[Part]:
+    def _parts(self, plan: Plan, toxiproxy: str | None, haproxy: str | None) -> list[Part]:
+        _raise_descriptor_limit()
         parts = all_parts(plan.settings, self.stack.settings, self.request.only)
         if toxiproxy is not None:
             parts.insert(0, toxiproxy_part(toxiproxy, plan.toxiproxy_port))
         else:
             log.warning("toxiproxy-server was not found: links between regions are direct, without delay")
+        if haproxy is not None:
+            from reference_server.supervisor.edge_proxy import edge_parts  # cryptography: only who needs it waits
+
+            parts += edge_parts(haproxy, self.stack, plan.settings, self.request.only)
+        elif EDGE in self.request.only:
+            log.warning("haproxy was not found: regions have no edge proxy, clients reach apis and feps directly")
         return parts
 
     async def _start(self, plan: Plan, parts: list[Part]) -> None:
         """Everything at once: parts wait for each other by themselves."""
-        _raise_descriptor_limit()
         self.family.on_death = self._died_at_start
         self.family.on_restart = lambda part: self._restarted(plan, part)
         self.family.watch()
@@ -183,10 +198,16 @@ class _Run:
             await self._apply_links(plan)
 
     async def _apply_links(self, plan: Plan) -> None:
-        try:
-            await apply_links(plan.toxiproxy_port, list(plan.links), self.request.link_latency_ms)
-        except StackUnavailable as error:
-            self._fail(str(error))
+        """Once at the start, which fails without them; later until they are there."""
+        while True:
+            try:
+                await apply_links(plan.toxiproxy_port, plan.links)
+                return
+            except StackUnavailable as error:
+                self._fail(str(error))
+            if not self.ready:
+                return
+            await asyncio.sleep(LINKS_AGAIN_S)
 
     def _died_at_start(self, part: Part, how: str) -> None:
         if not self.ready:
@@ -206,14 +227,12 @@ class _Run:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - _LOG_TAIL_BYTES, 0))
             lines = file.read().decode(errors="replace").strip().splitlines()
-        return f"{path}" + (f" (last line: {lines[-1]})" if lines else " (empty)")
+        return f"{path}" + (f" (last line: {message_of(lines[-1])})" if lines else " (empty)")
 
     def _restarted(self, plan: Plan, part: Part) -> None:
         """Toxiproxy keeps nothing: its links are made again."""
         if part.handle == "toxiproxy":
-            task = asyncio.get_running_loop().create_task(
-                self._await_ready(plan, part, time.monotonic() + self.request.ready_timeout_s)
-            )
+            task = asyncio.get_running_loop().create_task(self._await_ready(plan, part, math.inf))
             self.repairs.add(task)
             task.add_done_callback(self.repairs.discard)
 
@@ -230,7 +249,7 @@ class _Run:
             await starting
 
     def _announce(self, plan: Plan, parts: list[Part], seconds: float) -> None:
-        found = describe(self.stack, plan.settings, parts, plan.links, plan.toxiproxy_port, os.getpid())
+        found = describe(self.stack, plan, parts, edges_wanted=EDGE in self.request.only)
         write_whole(self.stack.endpoints, msgspec.json.format(msgspec.json.encode(found), indent=1))
         self.ready = True
         log.info("ready after %.1f s: %d parts", seconds, len(parts))
@@ -246,7 +265,5 @@ def _raise_descriptor_limit() -> None:
 def configure_log(path: Path) -> None:
     """The supervisor's own log file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=path, level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logging("supervisor", path.open("a"))
     logging.getLogger("httpx").setLevel(logging.WARNING)

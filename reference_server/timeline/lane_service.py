@@ -1,7 +1,10 @@
 """What a lane's socket answers: timelines for the api, presence for the edges, positions for the archiver.
 
-rebuild(user) -> [gen, epoch, floor, upto, slots]            gen -1: do not publish
-materialise(user, hot_ttl_s[, everything]) -> [added]        session mark, then what is owed, applied
+rebuild(user) -> [gen, epoch, floor, upto, slots, horizon_us]  gen -1: do not publish; posts from before horizon_us may
+                                                             be missing (0: none is)
+generation(user) -> gen                                      -1: what is cached does not count
+materialise(user, hot_ttl_s[, everything]) -> [added, renewed]  session mark, then what is owed, applied; renewed: what
+                                                             was cached of the user does not count any more
 subscribe(edge, [[user, since | null], ...]) -> [session, count, [[head, missed | null], ...]]
 unsubscribe(edge, [user, ...]) -> null                       bus_head(edge) -> [session, count]
 position() -> {"posts": id, "celeb": id}                     ping, metrics, stats
@@ -9,18 +12,23 @@ position() -> {"posts": id, "celeb": id}                     ping, metrics, stat
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from reference_server import process
 from reference_server.rpc import Handler, RpcError
 from reference_server.timeline.activity import TooManyEdges
+from reference_server.timeline.cache_writer import NO_GEN
 from reference_server.timeline.measures import REBUILD
 from reference_server.timeline.merge import GRAPH_FAILED, ColdMerge
 from reference_server.timeline.owner import LaneOwner, Lost
+from reference_server.timeline.takeover import STREAMS
 
 MERGE_LIMIT_S = 0.4
 """an edge waits at most so long for merges; later ones are notified like any arrival"""
+MARK_EVERY_S = 30
+"""a session mark is moved by at least so much: with fanout at pull every first page opens the session again"""
 
 
 class LaneService:
@@ -34,6 +42,7 @@ class LaneService:
         """By method name."""
         return {
             "rebuild": self.rebuild,
+            "generation": self.generation,
             "materialise": self.materialise,
             "subscribe": self.subscribe,
             "unsubscribe": self.unsubscribe,
@@ -55,20 +64,27 @@ class LaneService:
         REBUILD.observe(time.perf_counter() - started)
         return reply
 
-    async def materialise(self, user: int, hot_ttl_s: float, everything: bool = False) -> list[int]:
+    async def generation(self, user: int) -> int:
+        """The key generation under which the user's cached timeline counts; -1: none does."""
+        self._check(user)
+        return NO_GEN if self.owner.cache is None else self.owner.cache.stand_by(user)
+
+    async def materialise(self, user: int, hot_ttl_s: float, everything: bool = False) -> list[Any]:
         """Mark a session, then write what is owed. RpcError "unavailable" when the graph is away (the mark stays)."""
         self._check(user)
         fresh = self.merge.is_fresh(user)
-        self.owner.mark_hot(user, time.time() + hot_ttl_s)
+        until_s = time.time() + hot_ttl_s
+        if until_s - self.owner.activity.hot_until[user] > MARK_EVERY_S:
+            self.owner.mark_hot(user, until_s)
         if fresh and not everything:
-            return [0]
+            return [0, False]
         try:
-            added = await self.merge.settle(user, everything=everything)
+            settled = await self.merge.settle(user, everything=everything)
         except GRAPH_FAILED as error:
             raise RpcError("unavailable", f"graph: {error}") from error
-        if added:
+        if settled.added:
             await self.owner.wait_applied(self.owner.index.next - 1)
-        return [added]
+        return [settled.added, settled.is_renewed]
 
     async def subscribe(self, edge: str, wanted: list[tuple[int, int | None]]) -> list[Any]:
         """Presence, then what is owed, then head and what was missed: nothing falls between."""
@@ -98,8 +114,14 @@ class LaneService:
         return [self.owner.activity.session, self.owner.activity.count(edge)]
 
     async def position(self) -> dict[str, str]:
-        """Queue entries up to these are in the log."""
-        return {stream: self.owner.wal.position(stream)[0] for stream in ("posts", "celeb")}
+        """Queue entries up to these are in the log and on disk: the queue may let go of them."""
+        positions = self._positions()
+        if not self.owner.wal.is_synced:
+            await asyncio.to_thread(self.owner.wal.sync)
+        return positions
+
+    def _positions(self) -> dict[str, str]:
+        return {stream: self.owner.wal.position(stream)[0] for stream in STREAMS}
 
     async def ping(self) -> str:
         """Readiness."""
@@ -111,12 +133,15 @@ class LaneService:
         return {
             "lane": owner.lane,
             "epoch": owner.index.epoch,
-            "gen": 0 if owner.cache is None else owner.cache.gen,
-            "cache": "" if owner.cache is None else owner.cache.state.name,
+            "logged": not owner.wal.is_volatile,
+            "gens": [] if owner.cache is None else [node.gen for node in owner.cache.nodes],
+            "cache": [] if owner.cache is None else [node.state.name for node in owner.cache.nodes],
             "records": owner.index.next - 1,
             "applied": owner.applied,
             "history": owner.history,
-            "positions": await self.position(),
+            "positions": self._positions(),
+            "first": owner.index.first,
+            "horizon_us": owner.index.horizon_us,
         }
 
     def _check(self, user: int) -> None:

@@ -6,41 +6,38 @@ batch. Quiet commands answer only when something is wrong, so a burst of 1,000 a
 
     batch:  ms tl:1:7 45 MA q k\\r\\n<45 bytes>\\r\\n ... mn\\r\\n        reply: NS ktl:1:7\\r\\n ... MN\\r\\n
 
-One connection, kept up in the background. While it is down every call fails at once (`MemcachedDown`). A server that
-stops answering for `timeout_s` counts as down. `generation` changes with each connection: leases and CAS numbers of an
-older one are void, as the server may have restarted in between and its CAS numbers begin anew.
+One connection, kept up in the background. While it is down every call fails at once (`MemcachedDown`). A server counts
+as down when it stops answering for `timeout_s`, leaves MAX_UNSENT_BYTES unread, sends what is no reply, or more than
+MAX_REPLY_BYTES for one batch. `generation` changes with each connection: leases and CAS numbers of an older one are
+void, as the server may have restarted in between and its CAS numbers begin anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
-BARRIER = b"mn\r\n"
+from reference_server.timeline.meta_protocol import BARRIER, Reply, ReplyReader, key_bytes, set_command
+
+__all__ = ["Memcached", "MemcachedDown", "Reply", "set_command"]
+_log = logging.getLogger(__name__)
 FIRST_RETRY_S = 0.01
 LAST_RETRY_S = 0.25
+MAX_UNSENT_BYTES = 32 << 20
+GATHER_BYTES = 64 << 10
+"""so much is sent at once, less when the loop comes round"""
+MAX_REPLY_BYTES = 64 << 20
 _NEVER = float("inf")
+_RESET = struct.pack("ii", 1, 0)
+"""a socket closed like this sends a reset, not what is left in its buffer"""
 
 
 class MemcachedDown(ConnectionError):
     """The server cannot be reached, or went silent; a write under way may or may not have happened."""
-
-
-class Reply(NamedTuple):
-    """One answer: `code` is HD, VA, EN, NF, NS, EX or an error word; `value` is a VA's data."""
-
-    code: bytes
-    flags: tuple[bytes, ...]
-    value: bytes | None = None
-
-    def flag(self, letter: bytes) -> bytes | None:
-        """What follows the letter in the returned flags; b"" when the flag has no argument, None when it is absent."""
-        for word in self.flags:
-            if word[:1] == letter:
-                return word[1:]
-        return None
 
 
 class _Batch:
@@ -53,75 +50,119 @@ class _Batch:
 
 
 class _Connection(asyncio.Protocol):
-    """Splits what the server sends into replies, and those into batches."""
+    """Hands replies to the batches they belong to; ends when one is overdue or nothing can be attributed."""
 
-    def __init__(self, on_lost: Callable[[_Connection], None]) -> None:
+    def __init__(self, on_lost: Callable[[_Connection], None], timeout_s: float, ping_s: float) -> None:
         self.on_lost = on_lost
         self.batches: deque[_Batch] = deque()
-        self.buffer = bytearray()
         self.transport: asyncio.Transport | None = None
-        self.lost = False
+        self.lost, self.reason = False, ""
+        self._loop = asyncio.get_running_loop()
+        self._reader = ReplyReader()
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._received_bytes = 0
+        self._timeout_s, self._ping_s = timeout_s, ping_s
+        self._looking: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.TimerHandle | None = None
+        self._late = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
 
     def send(self, commands: bytes, deadline: float) -> asyncio.Future[list[Reply]]:
-        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        """Raises MemcachedDown when the server does not read."""
+        if self.transport is not None and self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.drop("the server does not read")
+        if self.lost or self.transport is None:
+            raise MemcachedDown("connection lost")
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
         self.batches.append(_Batch(future, deadline))
-        assert self.transport is not None
-        self.transport.write(commands + BARRIER)
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += (commands, BARRIER)
+        self._unsent_bytes += len(commands)
+        if self._unsent_bytes > GATHER_BYTES:
+            self._flush()
+        if self._looking is None:
+            self._looking = self._loop.call_later(self._timeout_s / 4, self._look)
         return future
+
+    def _flush(self) -> None:
+        """Send what was asked for since the loop last came round, in one piece."""
+        if self._unsent and self.transport is not None and not self.lost:
+            self.transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+        self._unsent_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         if self.lost:
             return
-        self.buffer += data
-        position = 0
-        while True:
-            end = self.buffer.find(b"\r\n", position)
-            if end < 0:
-                break
-            line = bytes(self.buffer[position:end])
-            after = end + 2
-            if line == b"MN":
-                position = after
-                self._finish()
-                continue
-            value = None
-            code, *flags = line.split(b" ")
-            if code == b"VA":
-                size = int(flags.pop(0))
-                if len(self.buffer) < after + size + 2:
-                    break
-                value = bytes(self.buffer[after : after + size])
-                after += size + 2
-            if self.batches:
-                self.batches[0].replies.append(Reply(code, tuple(flags), value))
-            position = after
-        del self.buffer[:position]
+        self._received_bytes += len(data)
+        for reply in self._reader.feed(data):
+            if not self.batches:
+                self.drop("an answer that nobody waits for")
+                return
+            if reply is None:
+                self._finish(len(data))
+            else:
+                self.batches[0].replies.append(reply)
+        if self._reader.broken:
+            self.drop(self._reader.broken)
+        elif self._received_bytes > MAX_REPLY_BYTES:
+            self.drop("an endless reply")
 
-    def _finish(self) -> None:
-        if not self.batches:
-            self.drop()
-            return
+    def _finish(self, received_bytes: int) -> None:
+        self._received_bytes = received_bytes
         batch = self.batches.popleft()
         if not batch.future.done():
             batch.future.set_result(batch.replies)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.drop()
+    def _look(self) -> None:
+        """End the connection when the oldest batch is overdue twice in a row.
 
-    def drop(self) -> None:
+        Twice: if this process itself was held up, the answer lay in the socket.
+        """
+        self._looking = None
+        if not self.batches:
+            self._late = 0
+            if self._pinging is not None:
+                self._pinging.cancel()
+            if self._ping_s:
+                self._pinging = self._loop.call_later(self._ping_s, self._ping)
+            return
+        self._late = self._late + 1 if self.batches[0].deadline < self._loop.time() else 0
+        if self._late > 1:
+            self.drop("no answer")
+        else:
+            self._looking = self._loop.call_later(self._timeout_s / 4, self._look)
+
+    def _ping(self) -> None:
+        if not self.batches:
+            self.send(b"", self._loop.time() + self._timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None  # its descriptor may be somebody else's by now
+        self.drop("closed by the server")
+
+    def drop(self, reason: str) -> None:
         """Close at once; whatever is under way fails."""
         if self.lost:
             return
-        self.lost = True
+        self.lost, self.reason = True, reason
+        for timer in (self._looking, self._pinging):
+            if timer is not None:
+                timer.cancel()
         if self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # what was not sent never will be
             self.transport.abort()
+            self.transport = None
         while self.batches:
             future = self.batches.popleft().future
             if not future.done():
-                future.set_exception(MemcachedDown("connection lost"))
+                future.set_exception(MemcachedDown(reason))
                 future.exception()  # an abandoned batch is no unhandled error
         self.on_lost(self)
 
@@ -136,20 +177,23 @@ class Memcached:
         host: str = "127.0.0.1",
         timeout_s: float = 0.25,
         connect_timeout_s: float = 0.25,
+        ping_s: float = 0.0,
         hello: Callable[[], bytes] = bytes,
         on_up: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
         on_unreachable: Callable[[bool], None] | None = None,
     ) -> None:
-        """`hello`: quiet commands that open each connection, ahead of anything else; `on_up` follows their barrier.
+        """`ping_s`: an idle connection is tried that often, so that a silent server is noticed without calls; 0: never.
 
-        `on_lost`: an open connection broke; an attempt to connect follows at once. `on_unreachable` tells of each that
-        failed, and whether the server refused it (its process is gone) or was silent.
+        `hello`: quiet commands that open each connection, ahead of anything else; `on_up` follows their barrier.
+
+        `on_lost`: an open connection broke; an attempt to connect follows (at once, if it had lasted). `on_unreachable`
+        tells of each that failed, and whether the server refused it (its process is gone) or was silent.
         """
         self.generation = 0
         """number of the current or last connection"""
         self._host, self._port = host, port
-        self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
+        self._timeout_s, self._connect_timeout_s, self._ping_s = timeout_s, connect_timeout_s, ping_s
         self._hello, self._on_up, self._on_lost, self._on_unreachable = hello, on_up, on_lost, on_unreachable
         self._connection: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -184,10 +228,10 @@ class Memcached:
             await asyncio.wait([self._task])
             self._task = None
 
-    def reset(self) -> None:
-        """Break the connection; a new one is made at once."""
+    def reset(self, reason: str = "given up") -> None:
+        """Break the connection; a new one is made."""
         if self._connection is not None:
-            self._connection.drop()
+            self._connection.drop(reason)
 
     def submit(self, commands: bytes) -> asyncio.Future[list[Reply]]:
         """Send a batch; the future holds its replies once the barrier is answered.
@@ -200,18 +244,25 @@ class Memcached:
             raise MemcachedDown("not connected")
         return connection.send(commands, asyncio.get_running_loop().time() + self._timeout_s)
 
+    def send(self, commands: bytes) -> None:
+        """Send a batch without waiting; lost when the server is down."""
+        try:
+            self.submit(commands)
+        except MemcachedDown:
+            pass
+
     # --- ordinary keys
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Values of those keys that exist. Raises MemcachedDown."""
-        commands = b"".join([b"mg %b v k q\r\n" % key.encode() for key in keys])
-        if not commands:
+        names = {key_bytes(key): key for key in keys}
+        if not names:
             return {}
         found = {}
-        for reply in await self.submit(commands):
-            name = reply.flag(b"k")
-            if reply.value is not None and name is not None:
-                found[name.decode()] = reply.value
+        for reply in await self.submit(b"".join([b"mg %b v k q\r\n" % name for name in names])):
+            key = names.get(reply.flag(b"k") or b"")
+            if reply.value is not None and key is not None:
+                found[key] = reply.value
         return found
 
     async def get(self, key: str) -> bytes | None:
@@ -219,44 +270,43 @@ class Memcached:
         return (await self.get_many([key])).get(key)
 
     def set(self, key: str, value: bytes, ttl_s: int = 0) -> None:
-        """Store a value without waiting; lost when the server is down."""
-        self._send_quietly(set_command(key, value, ttl_s))
+        """Store a value without waiting; lost when the server is down, or finds it too large (and drops the key)."""
+        self.send(set_command(key, value, ttl_s))
 
     def set_many(self, values: dict[str, bytes], ttl_s: int = 0) -> None:
         """Store several values without waiting; lost when the server is down."""
         if values:
-            self._send_quietly(b"".join([set_command(key, value, ttl_s) for key, value in values.items()]))
+            self.send(b"".join([set_command(key, value, ttl_s) for key, value in values.items()]))
 
     async def delete(self, key: str) -> None:
         """Delete a key and return when it is gone. Raises MemcachedDown."""
-        await self.submit(b"md %b q\r\n" % key.encode())
-
-    def _send_quietly(self, commands: bytes) -> None:
-        if self._connection is not None:
-            self.submit(commands)
-        else:
-            self.start()
+        replies = await self.submit(b"md %b q\r\n" % key_bytes(key))
+        if any(reply.code != b"NF" for reply in replies):  # 1.6.18 answers NF although asked to be quiet
+            raise MemcachedDown("refused")
 
     # --- the connection's life
 
     async def _keep(self) -> None:
+        """Connect again at once when a connection breaks that has lasted; wait longer and longer otherwise."""
+        loop = asyncio.get_running_loop()
         wait_s = 0.0
         try:
             while True:
+                began_s = loop.time()
                 try:
                     await self._connect()
                 except (OSError, TimeoutError) as error:
+                    lasted = False
                     if self._on_unreachable is not None:
                         self._on_unreachable(isinstance(error, ConnectionRefusedError))
                 else:
-                    wait_s = 0.0
-                    await self._watch()
-                    continue
-                wait_s = min(max(2 * wait_s, FIRST_RETRY_S), LAST_RETRY_S)
+                    await self._lost.wait()
+                    lasted = loop.time() - began_s > LAST_RETRY_S
+                wait_s = 0.0 if lasted else min(max(2 * wait_s, FIRST_RETRY_S), LAST_RETRY_S)
                 await asyncio.sleep(wait_s)
         finally:
             if self._connection is not None:
-                self._connection.drop()
+                self._connection.drop("closed")
 
     async def _connect(self) -> None:
         """Open a connection and say hello; the time for both together is limited. Raises OSError, TimeoutError."""
@@ -265,12 +315,13 @@ class Memcached:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(self._new_connection, self._host, self._port)
-                await connection.send(self._hello(), _NEVER)
-            if connection.lost:
+                await connection.send(b"", _NEVER)  # a paused server must not find an old hello when it goes on
+                refusals = await connection.send(self._hello(), _NEVER)
+            if connection.lost or refusals:
                 raise MemcachedDown("lost at once")
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, asyncio.CancelledError):
             if connection is not None:
-                connection.drop()
+                connection.drop("no answer")
             raise
         self._lost.clear()
         self._found.set()
@@ -279,34 +330,14 @@ class Memcached:
         if self._on_up is not None:
             self._on_up()
 
-    async def _watch(self) -> None:
-        """Return when the connection is lost; a batch past its deadline ends the connection."""
-        connection = self._connection
-        assert connection is not None
-        loop = asyncio.get_running_loop()
-        late = 0
-        while not connection.lost:
-            try:
-                async with asyncio.timeout(self._timeout_s / 4):
-                    await self._lost.wait()
-            except TimeoutError:
-                overdue = bool(connection.batches) and connection.batches[0].deadline < loop.time()
-                late = late + 1 if overdue else 0
-                if late > 1:  # seen twice: if this process itself was held up, the answer lay in the socket
-                    connection.drop()
-
     def _new_connection(self) -> _Connection:
-        return _Connection(self._note_lost)
+        return _Connection(self._note_lost, self._timeout_s, self._ping_s)
 
     def _note_lost(self, connection: _Connection) -> None:
         if connection is self._connection:
+            _log.info("memcached at port %d: %s", self._port, connection.reason)
             self._connection = None
             self._found.clear()
             self._lost.set()
             if self._on_lost is not None:
                 self._on_lost()
-
-
-def set_command(key: str, value: bytes, ttl_s: int) -> bytes:
-    """A quiet set."""
-    return b"ms %b %d T%d q\r\n%b\r\n" % (key.encode(), len(value), ttl_s, value)

@@ -14,19 +14,32 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from reference_server.timeline.activity import Activity
-from reference_server.timeline.cache_writer import NO_GEN, Appends, CacheWriter
-from reference_server.timeline.entry import ENTRY_BYTES, EPOCH_SHIFT, Status, make_seq
-from reference_server.timeline.index import Index, Users
+from reference_server.timeline.cache_writer import NO_GEN
+from reference_server.timeline.entry import EPOCH_SHIFT, STATUS_BITS, Status, make_seq, with_status
+from reference_server.timeline.index import Index, StatusMark, Users
+from reference_server.timeline.lane_cache import Appends, LaneCache, gen_name
 from reference_server.timeline.measures import DEFERRED_ENTRIES, ENTRIES, OWED_ENTRIES, RECORDS
+from reference_server.timeline.reached import Reached
 from reference_server.timeline.wal import Kind, LogBatch, Progress, Wal
 
 NOTIFY_KEPT = 100_000
 """records whose notification is pending at most"""
+
+
+class Wake(IntEnum):
+    """Which cold followers are written at once."""
+
+    ACTIVE = 0
+    """those with a session or an open stream"""
+    PRESENT = 1
+    """those with an open stream only: they must be notified"""
 
 
 class PostPage(NamedTuple):
@@ -41,13 +54,21 @@ class PostPage(NamedTuple):
     cold: Users
     part: int
     last: bool
+    wake: Wake = Wake.ACTIVE
+    is_repeat: bool = False
+    """the list is gone through once more, as it changed meanwhile"""
 
 
 class Removal(NamedTuple):
-    """A post that must not show any more."""
+    """A change of a post's status: it must not show any more, or (VISIBLE) it may again.
+
+    For one post the highest clock wins; DELETED wins for good.
+    """
 
     post_id: bytes
     status: Status
+    hlc: int = 0
+    """hybrid clock of the change"""
 
 
 class Notice(NamedTuple):
@@ -56,6 +77,8 @@ class Notice(NamedTuple):
     number: int
     post_id: bytes
     users: Users
+    owed: bool = False
+    """the users were owed the post; it may be an old one"""
 
 
 class Lost(LookupError):
@@ -85,9 +108,10 @@ class LaneOwner:
         self.history = wal.number("history")
         """last record of the bulk-loaded history: nothing up to it is owed to anybody"""
         self.merged: dict[int, int] = wal.merged()
-        self.reached: dict[bytes, set[int]] = {}
+        self.reached: dict[bytes, Reached] = {}
         """posts whose pages are being written -> users that have them"""
-        self.cache: CacheWriter | None = None
+        self._lane_users = np.asarray(index.users, np.uint32)
+        self.cache: LaneCache | None = None
         self._notify = notify
         self._notices: deque[Notice] = deque(maxlen=NOTIFY_KEPT)
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -104,7 +128,7 @@ class LaneOwner:
         items: Iterable[PostPage | Removal],
         stream: str,
         position: str,
-        progress: Progress | None,
+        progresses: Sequence[Progress] = (),
     ) -> int:
         """Write a group and note the queue position with it, in one batch; returns the newest record's number."""
         batch, appends = self.wal.batch(), self._appends()
@@ -112,11 +136,12 @@ class LaneOwner:
         fresh: dict[bytes, bytes] = {}
         for item in items:
             if isinstance(item, Removal):
-                batch.status(item.post_id, item.status)
-                self.index.set_status(item.post_id, item.status)
+                mark = StatusMark(item.status, item.hlc, int(now_s))
+                if self.index.set_status(item.post_id, mark):
+                    batch.status(item.post_id, mark)
             elif self._is_new(item, fresh):
                 self._add_page(item, batch, appends, now_s)
-        batch.position(stream, position, progress)
+        batch.position(stream, position, progresses)
         return self._commit(batch, appends, self.index.next - before)
 
     def write_owed(self, user: int, numbers: Sequence[int], watermark: int) -> int:
@@ -126,13 +151,13 @@ class LaneOwner:
         users = np.array([user], np.uint32)
         slots = []
         for number in numbers:
-            entry = self.index.slots[number].tobytes()[8:]
+            entry = self.index.slot(number)[8:]
             new, slot = self._put(entry, batch, Kind.OWED, page)
             self.index.append(new, (user,))
             post_id = entry[:16]
             if post_id in self.reached:
-                self.reached[post_id].add(user)
-            self._notices.append(Notice(new, post_id, users))
+                self.reached[post_id].add(users)
+            self._notices.append(Notice(new, post_id, users, owed=True))
             slots.append(slot)
         if slots:
             appends.slots(b"".join(slots), user)
@@ -148,10 +173,17 @@ class LaneOwner:
         batch.hot(user, int(self.activity.hot_until[user]))
         self.wal.write(batch)
 
-    def store_gen(self, gen: int) -> None:
-        """Make a key generation durable."""
+    def mark_all_hot(self, until_s: float, batch: LogBatch) -> None:
+        """All users of the lane count as active until then: readers may know of sessions that the log has lost."""
+        now_s = time.time()
+        for user in self.index.users:
+            self.activity.mark_hot(user, until_s, now_s)
+            batch.hot(user, int(until_s))
+
+    def store_gen(self, node: int, gen: int) -> None:
+        """Make the key generation of a cache node durable."""
         batch = self.wal.batch()
-        batch.number("gen", gen)
+        batch.number(gen_name(node), gen)
         self.wal.write(batch)
 
     def _appends(self) -> Appends:
@@ -166,24 +198,42 @@ class LaneOwner:
         return source == item.source and (item.part > 0 or item.post_id in self.reached)
 
     def _add_page(self, item: PostPage, batch: LogBatch, appends: Appends, now_s: float) -> None:
-        users = item.hot
-        if len(item.cold):
-            woken = item.cold[self.activity.active(item.cold, now_s)]
-            if len(woken):
-                users = np.concatenate((users, woken))
-            DEFERRED_ENTRIES.inc(len(item.cold) - len(woken))
+        followers, users = len(item.hot) + len(item.cold), self._at_once(item, now_s)
+        if not item.is_repeat:
+            DEFERRED_ENTRIES.inc(followers - len(users))
         reached = self.reached.get(item.post_id)
-        if reached:
-            users = np.array([user for user in users.tolist() if user not in reached], np.uint32)
-        if len(users) or (reached is None and len(item.cold)):
+        if reached is not None:
+            users = reached.lacking(users)
+        if len(users) or (reached is None and followers):
             kind = Kind.POST if reached is None else Kind.CONTINUED
             self._add_record(item, users, kind, batch, appends)
-            reached = set() if reached is None else reached
+            if not item.last:
+                self.note_reached(item.post_id, users)
         if item.last:
             self.reached.pop(item.post_id, None)
-        elif reached is not None:
-            reached.update(users.tolist())
-            self.reached[item.post_id] = reached
+
+    def note_reached(self, post_id: bytes, users: Users) -> None:
+        """These users have a post whose pages are still being written."""
+        reached = self.reached.get(post_id)
+        if reached is None:
+            reached = self.reached[post_id] = Reached(self._lane_users)
+        reached.add(users)
+
+    def _at_once(self, item: PostPage, now_s: float) -> Users:
+        """The followers that are written to now; the others are owed the post."""
+        users = item.hot
+        if len(item.cold):
+            woken = item.cold[self._wakes(item, now_s)]
+            if len(woken):
+                users = np.concatenate((users, woken))
+        behind = self.activity.behind
+        return users if behind is None else users[~behind[users]]
+
+    def _wakes(self, item: PostPage, now_s: float) -> npt.NDArray[np.bool_]:
+        if item.wake is Wake.ACTIVE:
+            return self.activity.active(item.cold, now_s)
+        present: npt.NDArray[np.bool_] = self.activity.presence[item.cold] != 0
+        return present
 
     def _add_record(self, item: PostPage, users: Users, kind: Kind, batch: LogBatch, appends: Appends) -> None:
         number, slot = self._put(item.entry, batch, kind, users.astype("<u4", copy=False).tobytes())
@@ -197,9 +247,9 @@ class LaneOwner:
             ENTRIES.inc(len(users))
 
     def _put(self, entry: bytes, batch: LogBatch, kind: Kind, page: bytes) -> tuple[int, bytes]:
-        status = self.index.statuses.get(entry[:16])
-        if status is not None:
-            entry = entry[: ENTRY_BYTES - 1] + bytes([status])
+        mark = self.index.statuses.get(entry[:16])
+        if mark is not None:
+            entry = entry[:-1] + bytes([with_status(entry[-1], mark.status)])
         number = self.index.next
         slot = make_seq(self.index.epoch, number).to_bytes(8, "big") + entry
         self.index.put_slot(slot)
@@ -214,7 +264,7 @@ class LaneOwner:
         if records:
             RECORDS.inc(records)
             for user in self.index.sweep(records):
-                appends.forget(user)
+                appends.curb(user)
             self.cache.send(appends, last)
         return last
 
@@ -248,25 +298,26 @@ class LaneOwner:
         """Newest applied arrival number: all later ones are notified."""
         return make_seq(self.index.epoch, self.applied)
 
-    def rebuild(self, user: int) -> tuple[int, int, int, int, bytes]:
-        """[generation or NO_GEN, epoch, floor, upto, slots]. Raises Lost."""
+    def rebuild(self, user: int) -> tuple[int, int, int, int, bytes, int]:
+        """[generation or NO_GEN, epoch, floor, upto, slots, horizon_us]. Raises Lost."""
         gen = NO_GEN if self.cache is None else self.cache.lend(user)
         if self.forgets:
             raise Lost(str(user))
         upto = make_seq(self.index.epoch, self.index.next - 1)
-        return gen, self.index.epoch, self.index.floor(user), upto, self.index.slots_of(user)
+        index = self.index
+        return gen, index.epoch, index.floor(user), upto, index.slots_of(user), index.horizon_us
 
     def missed(self, user: int, since: int) -> list[tuple[int, bytes]] | None:
         """(arrival number, post id) of what reached the user after `since` up to the head; None: cannot be told."""
         epoch, number = since >> EPOCH_SHIFT, since & ((1 << EPOCH_SHIFT) - 1)
         if epoch != self.index.epoch or number > self.applied:
             return None
-        if number + 1 < self.index.floors.get(user, 0):
+        if number + 1 < max(self.index.floors.get(user, 0), self.index.first):
             return None
         numbers = self.index.records_of(user)
         wanted = numbers[np.searchsorted(numbers, number, "right") : np.searchsorted(numbers, self.applied, "right")]
         slots = self.index.take(wanted)
-        visible = slots[slots["status"] == Status.VISIBLE]
+        visible = slots[slots["status"] & STATUS_BITS == Status.VISIBLE]
         return list(zip(visible["seq"].tolist(), visible["id"].tolist(), strict=True))
 
     async def close(self) -> None:

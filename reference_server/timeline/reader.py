@@ -3,11 +3,15 @@
     mg gen:{lane}, mg tl:{gen}:{user} (lease on a miss)  ->  hit
         |  miss, or no generation, or memcached away
     rebuild(user) at the lane's owner  ->  serve, and publish under the lease's CAS number
-        |  silent for 30 ms, or away
+        |  silent for 30 ms, or away                  (a page below what is cached of a long timeline begins here)
     durable store  ->  serve, marked stale, not published
+Each cache node has its own generation a lane, under its own gen:{lane}; a user's timeline and session mark are on the
+node that rendezvous hashing gives. A node that is away leaves its users to the owner, nobody else notices.
+
 A lease is taken before the owner reads its index, and the owner appends to whatever key may exist from then on, so the
 CAS number decides: had anything been appended, or the key deleted, the publish fails and a new round begins with a new
 lease and a new rebuild. A first page also opens the user's session: what is owed by cold followees is written first.
+With the flag fanout at pull or hybrid, that is asked of the owner at every first page.
 """
 
 from __future__ import annotations
@@ -16,52 +20,60 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from reference_server.partition import lane_of
+from reference_server.flags import Flags
+from reference_server.partition import lane_of, node_of
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 from reference_server.settings import Region, Settings
 from reference_server.timeline.cached import (
+    MAGIC,
+    CachedTimeline,
     Slots,
-    for_display,
-    gen_key,
     make_value,
-    newest,
+    newest_part,
     read_value,
+    session_key,
     timeline_key,
 )
+from reference_server.timeline.display import Key, TimelineView
 from reference_server.timeline.entry import SLOT_BYTES
 from reference_server.timeline.memcached import Memcached, MemcachedDown, Reply
 from reference_server.timeline.read_measures import MATERIALISED, PUBLISHES, REBUILD_CALL
+from reference_server.timeline.vouching import LaneNode, Vouching
 
 OWNER_TIMEOUT_S = 0.03
 SESSION_TIMEOUT_S = 0.25
 CACHE_TIMEOUT_S = 0.2
+PING_S = 0.25
+"""with CACHE_TIMEOUT_S well below what an owner takes to give up a silent node (cache_writer.TIMEOUT_S and more)"""
 HOT_TTL_S = 600
 HOT_MARK_S = 660
 LEASE_S = 5
-LOSER_WAIT_S = 0.005
+LOSER_PAUSE_S = 0.002
+"""first pause before who came too late for the lease looks again; each is twice as long as the one before"""
 PUBLISH_ROUNDS = 4
-TRIM_ABOVE = 1000
+TRIM_SLACK = 200
+"""a cached value is cut back when it holds so many more slots than it should"""
 TTL_S = 86_400
 _OWNER_FAILED = (RpcUnavailable, RpcTimeout, RpcError)
-DurablePull = Callable[[int], Awaitable[Slots]]
+DurablePull = Callable[[int, Key | None], Awaitable[Slots | None]]
+"""(user, place) -> the user's newest slots behind the place, from the durable store; None: it is away. Never raises."""
 
 
-@dataclass(frozen=True)
-class TimelineView:
-    """A timeline as read."""
+class TimelineUnavailable(ConnectionError):
+    """Neither the owner nor the durable store can tell what stands in a timeline."""
 
-    slots: Slots
-    """SLOT_DTYPE, newest first by (ts_us, id), no post twice; `seq` is the arrival number"""
-    degraded: str
-    """"" or "stale" """
-    source: str
-    """"cache", "owner" or "durable" """
-    floor: int = 0
-    """all that arrived at or after this number is there"""
+
+class _Place(NamedTuple):
+    """Where a user's timeline is."""
+
+    user: int
+    lane: int
+    node: int
+    cache: Memcached
 
 
 @dataclass(frozen=True)
@@ -73,12 +85,29 @@ class _Lease:
     connection: int
 
 
+class _Found(NamedTuple):
+    """What a look at the cache brought.
+
+    No timeline but a lease: the caller may publish. Neither: another reader holds the lease, or the cache cannot be
+    used.
+    """
+
+    value: bytes | None
+    lease: _Lease | None
+    has_session: bool
+    is_doubtful: bool = False
+    """the lane's owner has not said yet whether what is cached counts"""
+
+    @property
+    def is_empty(self) -> bool:
+        """Neither value nor lease."""
+        return self.value is None and self.lease is None
+
+
 @dataclass(frozen=True)
 class _Rebuilt:
     gen: int
-    floor: int
-    upto: int
-    slots: bytes
+    timeline: CachedTimeline
 
 
 class TimelineReader:
@@ -90,39 +119,67 @@ class TimelineReader:
         region: Region,
         durable_pull: DurablePull,
         *,
+        flags: Callable[[], Flags] = Flags,
         owner_timeout_s: float = OWNER_TIMEOUT_S,
     ) -> None:
-        """`durable_pull(user)` makes a timeline from the durable store; it must not raise."""
+        """`flags()`: the present ones."""
         self._lanes = settings.lanes
-        self._depth = settings.depth
         self._forgetful = settings.has_defect("no-wal")
         self._durable_pull = durable_pull
+        self._flags = flags
         self._owner_timeout_s = owner_timeout_s
         self._owners = [RpcClient(settings.socket(region.name, f"lane-{n}")) for n in range(settings.lanes)]
-        self._cache = Memcached(region.memcached_ports[0], timeout_s=CACHE_TIMEOUT_S)
-        self._gens: dict[int, int] = {}
+        self._caches = [Memcached(port, timeout_s=CACHE_TIMEOUT_S, ping_s=PING_S) for port in region.memcached_ports]
+        self._gens: dict[tuple[int, int], int] = {}
+        """(lane, node) -> key generation last seen"""
+        self._vouching = Vouching(self._owners, owner_timeout_s)
         self._sessions: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read(self, user: int, first_page: bool) -> TimelineView:
-        """The user's timeline in display order. Never raises for an unavailable part; says so in `degraded`."""
+    async def wait_connected(self, limit_s: float) -> None:
+        """Connect to all cache nodes, or give up waiting; connecting goes on in the background."""
+        await asyncio.gather(*(cache.wait_connected(limit_s) for cache in self._caches))
+
+    async def read(self, user: int, after: Key | None = None, *, lean: bool = False) -> TimelineView:
+        """The user's timeline, for the page behind `after` (None: the first page).
+
+        Says in `degraded` when a part did not answer; raises TimelineUnavailable when none did that could. `lean`: no
+        session is opened, so that what cold followees owe may be missing ("reduced"); where feeds are pulled, that is
+        the feed, and it is not left out.
+        """
+        flags = self._flags()
+        if not flags.cache_first and (slots := await self._durable_pull(user, after)) is not None:
+            return TimelineView(slots.tobytes(), "stale", "durable")
         degraded = ""
-        value, lease, has_session = await self._look(user, first_page)
-        if first_page and not has_session and not self._has_local_session(user):
-            added = await self._open_session(user)
-            if added is None:
+        place = self._place(user)
+        found = await self._look(place, after is None)
+        opens = after is None and (flags.fanout != "push" or not (found.has_session or self._has_local_session(place)))
+        if opens and lean and flags.fanout == "push":
+            degraded = "reduced"
+        elif opens:
+            is_changed = await self._open_session(place)
+            if is_changed is None:
                 degraded = "stale"
-            elif added:
-                value, new_lease, _ = await self._look(user, False)
-                lease = new_lease or lease  # the second look of one reader must not lose what the first one leased
-        if value is None and lease is None and self._cache.connected:
-            await asyncio.sleep(LOSER_WAIT_S)  # somebody else holds the lease: it is about to be published
-            value, lease, _ = await self._look(user, False)
-        if value is not None and (timeline := read_value(value)) is not None:
-            if lease is not None and len(timeline.slots) > TRIM_ABOVE * SLOT_BYTES:
-                self._spawn(self._trim(user, lease, timeline.floor, timeline.upto, timeline.slots))
-            return TimelineView(for_display(timeline.slots), degraded, "cache", timeline.floor)
-        return await self._miss(user, lease, degraded)
+            elif is_changed:
+                again = await self._look(place, False)
+                # the second look of one reader must not lose what the first one leased
+                found = again._replace(lease=again.lease or found.lease)
+        if found.is_empty:
+            found = await self._await_published(place)
+        lease = found.lease
+        if found.value is not None and (timeline := read_value(found.value)) is not None:
+            if found.is_doubtful:
+                degraded = "stale"  # a slow owner is not asked for what may well be right
+            if after is not None and after[0] <= timeline.cut_us:
+                return await self.deeper(user, after)
+            if lease is not None and len(timeline.slots) > (flags.cached_entries + TRIM_SLACK) * SLOT_BYTES:
+                self._spawn(self._store(place, lease, newest_part(timeline, flags.cached_entries)))
+            return _view(timeline, degraded, "cache")
+        return await self._miss(place, lease, degraded, after)
+
+    async def deeper(self, user: int, after: Key | None) -> TimelineView:
+        """All that the lane's owner has, or what the durable store has behind the place. Raises as `read` does."""
+        return await self._miss(self._place(user), None, "", after)
 
     async def settle(self) -> None:
         """Return when all publishing under way has ended."""
@@ -134,101 +191,116 @@ class TimelineReader:
         for task in self._tasks:
             task.cancel()
         await self.settle()
-        await self._cache.close()
+        await self._vouching.close()
+        for cache in self._caches:
+            await cache.close()
         for owner in self._owners:
             owner.close()
 
     # --- cache
 
-    async def _look(self, user: int, with_session: bool) -> tuple[bytes | None, _Lease | None, bool]:
-        """(value, lease, session mark there).
+    def _place(self, user: int) -> _Place:
+        node = node_of(user, len(self._caches))
+        return _Place(user, lane_of(user, self._lanes), node, self._caches[node])
 
-        No timeline but a lease: the caller may publish. Neither: another reader holds the lease, or the cache cannot be
-        used.
-        """
-        lane = lane_of(user, self._lanes)
-        session = b"mg hot:%d\r\n" % user if with_session else b""
+    async def _look(self, place: _Place, with_session: bool) -> _Found:
+        user, cache = place.user, place.cache
+        group = LaneNode(place.lane, place.node)
+        session = b"mg %b\r\n" % session_key(user).encode() if with_session else b""
         try:
-            gen = self._gens.get(lane)
+            gen = self._gens.get(group)
             guess = b"" if gen is None else _lookup(gen, user)
-            replies = await self._cache.submit(b"mg %b v\r\n" % gen_key(lane).encode() + session + guess)
+            replies = await cache.submit(b"mg gen:%d v\r\n%b%b" % (place.lane, session, guess))
             marked = with_session and replies[1].code == b"HD"
             current = _number(replies[0].value)
             if current is None:
-                # Flushed or evicted: what is cached may be outdated, but a lease is good if the owner agrees.
-                lease = None if gen is None else self._taken(gen, replies[-1])[1]
-                self._gens.pop(lane, None)
-                return None, lease, marked
-            self._gens[lane] = current
+                if gen is None:
+                    return _Found(None, None, marked)
+                self._vouching.doubt(group)  # flushed or evicted: nobody but the owner can tell
+                current = gen
+            self._gens[group] = current
             if current != gen:
-                replies = await self._cache.submit(_lookup(current, user))
+                replies = await cache.submit(_lookup(current, user))
+            value, lease = _taken(cache, current, replies[-1])
+            stands: bool | None = True
+            if value is not None and value.startswith(MAGIC):
+                stands = await self._vouching.stands(group, cache.generation, current, user)
         except MemcachedDown:
-            return None, None, False
-        return (*self._taken(current, replies[-1]), marked)
+            return _Found(None, None, False)
+        return _Found(None if stands is False else value, lease, marked, stands is None)
 
-    def _taken(self, gen: int, reply: Reply) -> tuple[bytes | None, _Lease | None]:
-        cas = reply.flag(b"c")
-        if reply.value is None or cas is None:
-            return None, None
-        if reply.flag(b"Z") is not None and read_value(reply.value) is None:
-            return None, None
-        return reply.value, _Lease(gen, cas, self._cache.generation)
+    async def _await_published(self, place: _Place) -> _Found:
+        """What is there once the holder of the lease has published, or as long as the owner may take for it."""
+        found, pause_s = _Found(None, None, False), LOSER_PAUSE_S
+        deadline = time.monotonic() + self._owner_timeout_s
+        while found.is_empty and place.cache.connected and time.monotonic() < deadline:
+            await asyncio.sleep(pause_s)
+            found = await self._look(place, False)
+            pause_s *= 2
+        return found
 
     # --- session
 
-    def _has_local_session(self, user: int) -> bool:
-        """Whether this process opened a session lately: what counts while memcached is away."""
-        return not self._cache.connected and self._sessions.get(user, 0.0) > time.monotonic()
+    def _has_local_session(self, place: _Place) -> bool:
+        """Whether this process opened a session lately: what counts while the user's cache node is away."""
+        return not place.cache.connected and self._sessions.get(place.user, 0.0) > time.monotonic()
 
-    async def _open_session(self, user: int) -> int | None:
-        """How many owed entries that brought; None: the owner, or the graph behind it, does not answer."""
-        owner = self._owners[lane_of(user, self._lanes)]
+    async def _open_session(self, place: _Place) -> bool | None:
+        """Whether the cached timeline is another now; None: the owner, or the graph behind it, does not answer."""
+        owner = self._owners[place.lane]
         try:
-            (added,) = await owner.call("materialise", user, HOT_MARK_S, timeout_s=SESSION_TIMEOUT_S)
+            added, is_renewed = await owner.call("materialise", place.user, HOT_MARK_S, timeout_s=SESSION_TIMEOUT_S)
         except _OWNER_FAILED:
             return None
         MATERIALISED.inc(added)
         if len(self._sessions) > 200_000:
             self._sessions.clear()
-        self._sessions[user] = time.monotonic() + HOT_TTL_S
-        self._cache.set(f"hot:{user}", b"1", HOT_TTL_S)
-        return int(added)
+        self._sessions[place.user] = time.monotonic() + HOT_TTL_S
+        place.cache.set(session_key(place.user), b"1", HOT_TTL_S)
+        return bool(added or is_renewed)
 
     # --- owner and durable store
 
-    async def _miss(self, user: int, lease: _Lease | None, degraded: str) -> TimelineView:
-        call = asyncio.ensure_future(self._rebuild(user, 10 * self._owner_timeout_s))
+    async def _miss(self, place: _Place, lease: _Lease | None, degraded: str, after: Key | None) -> TimelineView:
+        call = asyncio.ensure_future(self._rebuild(place, 10 * self._owner_timeout_s))
         await asyncio.wait([call], timeout=self._owner_timeout_s)
         slots: Slots | None = None
         if not call.done() or call.exception() is not None:
-            slots = await self._durable_pull(user)  # the owner may still answer meanwhile: its answer is the better one
-        if not call.done():
+            # the owner may still answer meanwhile: its answer is the better one
+            slots = await self._durable_pull(place.user, after)
+        if slots is None:
+            await asyncio.wait([call])  # nobody else can tell: as long as it may take
+        elif not call.done():
+            if lease is not None:  # who else would fill the cache while the owner is slow
+                self._spawn(self._publish_late(place, lease, call))
+                return TimelineView(slots.tobytes(), "stale", "durable")
             call.cancel()
             await asyncio.wait([call])
         if not call.cancelled() and (error := call.exception()) is None:
             rebuilt = call.result()
             if lease is not None and lease.gen == rebuilt.gen:
-                self._spawn(self._publish(user, lease, rebuilt))
-            return TimelineView(for_display(rebuilt.slots), degraded, "owner", rebuilt.floor)
-        assert slots is not None
-        if self._forgetful and isinstance(None if call.cancelled() else error, RpcError):
-            return self._believe(user, lease, slots)
-        return TimelineView(slots, "stale", "durable")
+                self._spawn(self._publish(place, lease, rebuilt))
+            return _view(rebuilt.timeline, degraded, "owner")
+        if self._forgetful and slots is not None and isinstance(None if call.cancelled() else error, RpcError):
+            return self._believe(place, lease, slots)
+        if slots is None:
+            raise TimelineUnavailable(f"user {place.user}")
+        return TimelineView(slots.tobytes(), "stale", "durable")
 
-    async def _rebuild(self, user: int, limit_s: float) -> _Rebuilt:
+    async def _rebuild(self, place: _Place, limit_s: float) -> _Rebuilt:
         started = time.perf_counter()
-        owner = self._owners[lane_of(user, self._lanes)]
-        gen, _, floor, upto, slots = await owner.call("rebuild", user, timeout_s=limit_s)
+        owner = self._owners[place.lane]
+        gen, _, floor, upto, slots, horizon_us = await owner.call("rebuild", place.user, timeout_s=limit_s)
         REBUILD_CALL.observe(time.perf_counter() - started)
-        return _Rebuilt(gen, floor, upto, slots)
+        return _Rebuilt(gen, CachedTimeline(floor, upto, slots, horizon_us))
 
-    def _believe(self, user: int, lease: _Lease | None, slots: Slots) -> TimelineView:
+    def _believe(self, place: _Place, lease: _Lease | None, slots: Slots) -> TimelineView:
         """The planted defect "no-wal": what the durable store has is taken for the whole timeline, and published."""
         slots = slots.copy()
         slots["seq"] = np.arange(len(slots), 0, -1)
         if lease is not None:
-            self._spawn(self._store(user, lease, make_value(0, 0, slots.tobytes())))
-        return TimelineView(slots, "", "owner")
+            self._spawn(self._store(place, lease, CachedTimeline(0, 0, slots.tobytes())))
+        return TimelineView(slots.tobytes(), "", "owner")
 
     # --- publishing
 
@@ -237,46 +309,57 @@ class TimelineReader:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish(self, user: int, lease: _Lease, rebuilt: _Rebuilt) -> None:
+    async def _publish_late(self, place: _Place, lease: _Lease, call: asyncio.Future[_Rebuilt]) -> None:
+        try:
+            rebuilt = await call
+        except _OWNER_FAILED:
+            return
+        if rebuilt.gen == lease.gen:
+            await self._publish(place, lease, rebuilt)
+
+    async def _publish(self, place: _Place, lease: _Lease, rebuilt: _Rebuilt) -> None:
         """Put a rebuilt timeline into the cache, in a few rounds if it changes meanwhile."""
         for _ in range(PUBLISH_ROUNDS):
-            if await self._store(user, lease, self._value(rebuilt)):
+            if await self._store(place, lease, newest_part(rebuilt.timeline, self._flags().cached_entries)):
                 PUBLISHES.labels("stored").inc()
                 return
-            value, new_lease, _ = await self._look(user, False)
-            if new_lease is None or (value is not None and read_value(value) is not None):
+            found = await self._look(place, False)
+            if found.lease is None or (found.value is not None and read_value(found.value) is not None):
                 PUBLISHES.labels("others").inc()
                 return
-            lease = new_lease
+            lease = found.lease
             try:
-                rebuilt = await self._rebuild(user, SESSION_TIMEOUT_S)
+                rebuilt = await self._rebuild(place, SESSION_TIMEOUT_S)
             except _OWNER_FAILED:
                 return
             if rebuilt.gen != lease.gen:
                 return
         PUBLISHES.labels("given-up").inc()
 
-    def _value(self, rebuilt: _Rebuilt) -> bytes:
-        if len(rebuilt.slots) <= self._depth * SLOT_BYTES:
-            return make_value(rebuilt.floor, rebuilt.upto, rebuilt.slots)
-        slots = rebuilt.slots[-self._depth * SLOT_BYTES :]
-        return make_value(int.from_bytes(slots[:8], "big"), rebuilt.upto, slots)
-
-    async def _store(self, user: int, lease: _Lease, value: bytes) -> bool:
-        """Whether the value was stored; False: the key changed since the lease."""
-        if lease.connection != self._cache.generation:
+    async def _store(self, place: _Place, lease: _Lease, timeline: CachedTimeline) -> bool:
+        """Whether it was stored; False: the key changed since the lease."""
+        if lease.connection != place.cache.generation:
             return False
-        command = b"ms %b %d C%b T%d\r\n" % (timeline_key(lease.gen, user).encode(), len(value), lease.cas, TTL_S)
+        value = make_value(*timeline)
+        command = b"ms %b %d C%b T%d\r\n" % (timeline_key(lease.gen, place.user).encode(), len(value), lease.cas, TTL_S)
         try:
-            replies = await self._cache.submit(command + value + b"\r\n")
+            replies = await place.cache.submit(command + value + b"\r\n")
         except MemcachedDown:
             return False
         return replies[0].code == b"HD"
 
-    async def _trim(self, user: int, lease: _Lease, floor: int, upto: int, slots: bytes) -> None:
-        kept = newest(slots, self._depth)
-        floor = max(floor, int.from_bytes(kept[:8], "big"))
-        await self._store(user, lease, make_value(floor, upto, kept))
+
+def _view(timeline: CachedTimeline, degraded: str, source: str) -> TimelineView:
+    return TimelineView(timeline.slots, degraded, source, timeline.floor, timeline.horizon_us, timeline.cut_us)
+
+
+def _taken(cache: Memcached, gen: int, reply: Reply) -> tuple[bytes | None, _Lease | None]:
+    cas = reply.flag(b"c")
+    if reply.value is None or cas is None:
+        return None, None
+    if reply.flag(b"Z") is not None and read_value(reply.value) is None:
+        return None, None
+    return reply.value, _Lease(gen, cas, cache.generation)
 
 
 def _lookup(gen: int, user: int) -> bytes:

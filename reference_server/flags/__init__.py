@@ -1,0 +1,25 @@
+"""Feature flags: what there is, and what each is set to now. Every technique can be switched while the stack runs."""
+
+from reference_server.flags.registry import (
+    FLAGS,
+    PRESETS,
+    START_ONLY,
+    FlagInfo,
+    FlagInvalid,
+    Flags,
+    make_flags,
+    parse_flag,
+)
+from reference_server.flags.watch import FlagWatch
+
+__all__ = [
+    "FLAGS",
+    "PRESETS",
+    "START_ONLY",
+    "FlagInfo",
+    "FlagInvalid",
+    "FlagWatch",
+    "Flags",
+    "make_flags",
+    "parse_flag",
+]
