@@ -42,6 +42,17 @@ def unready(url: str) -> str:
         return f"{url}: {type(error).__name__}"
 
 
+def is_refused(url: str) -> bool:
+    """Whether nobody listens at `url`, by the word of its machine. An error of our own (no descriptor left) is none."""
+    try:
+        connect(url).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
     """Poll until the condition holds. False when it still does not after `timeout_s`."""
     deadline = time.monotonic() + timeout_s

@@ -1,25 +1,37 @@
 """The undo ledger: what must be undone, on disk before the fault begins.
 
 JSON lines, each fsynced. `open` rows hold a fault's plan: with it alone another process can undo the fault. A `done`
-row closes it. `heal` undoes what an earlier run that died left open.
+row closes it. `heal` undoes what nobody else will: faults of processes that died, and faults whose lease has ended.
+Faults on one handle are undone one after the other, the newest first; those on others at the same time.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from chaos.faults import KINDS
+from chaos.faults import KINDS, exclude_each_other
 from chaos.kind import FaultError
 from chaos.processes import Identity, living, own_identity
+from harness.core.clock import NS_PER_S, now_ns
 from harness.core.errors import ResidueError
+
+_log = logging.getLogger(__name__)
+RETRY_FOR_S, RETRY_PAUSE_S = 2.0, 0.2
+"""of one undo that fails"""
+MOST_AT_ONCE = 16
+"""undos"""
+LOCK_LIMIT_S, LOCK_PAUSE_S = 60.0, 0.02
 
 
 class LedgerRow(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -32,7 +44,20 @@ class LedgerRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     plan: dict[str, Any] = {}
     writer: Identity | None = None
     """process that ran the fault"""
+    opened_ns: int = 0
+    lease_end_ns: int = 0
+    """monotonic; from then on anybody may undo it, whether or not the writer lives; 0: as long as the writer lives"""
     detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.kind} on {self.handle})"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether another process that lives has it in hand."""
+        if self.writer is None or self.writer == own_identity() or living(self.writer) is None:
+            return False
+        return not 0 < self.lease_end_ns <= now_ns()
 
 
 class Ledger:
@@ -43,8 +68,12 @@ class Ledger:
         self._lock = threading.RLock()
         self._writer = own_identity()
 
-    def open(self, fault_id: str, kind: str, handle: str, plan: msgspec.Struct) -> None:
-        """Promise an undo. Returns once it is on disk. Raises OSError: then the fault must not start."""
+    def open(self, fault_id: str, kind: str, handle: str, plan: msgspec.Struct, lease_s: float = 0.0) -> None:
+        """Promise an undo, after the lease at the latest (0: when this process ends).
+
+        Returns once it is on disk. Raises OSError: then the fault must not start.
+        """
+        opened_ns = now_ns()
         self._append(
             LedgerRow(
                 row="open",
@@ -53,8 +82,22 @@ class Ledger:
                 handle=handle,
                 plan=msgspec.to_builtins(plan),
                 writer=self._writer,
+                opened_ns=opened_ns,
+                lease_end_ns=opened_ns + round(lease_s * NS_PER_S) if lease_s else 0,
             )
         )
+
+    @contextmanager
+    def claim(self, handle: str, kind: str) -> Iterator[None]:
+        """Hold all other claims off, while a fault is planned and opened.
+
+        Raises FaultError when one that it cannot be beside is active on the handle, by whomever.
+        """
+        with _locked(self.path.with_suffix(".claims")):
+            for row in open_faults(self.path):
+                if row.handle == handle and exclude_each_other(row.kind, kind):
+                    raise FaultError(f"{row.id} ({row.kind}) is still active on {row.handle}")
+            yield
 
     def done(self, fault_id: str, detail: str) -> None:
         """The fault is undone."""
@@ -82,11 +125,11 @@ class Ledger:
 def open_faults(path: Path) -> list[LedgerRow]:
     """Faults that were promised an undo and not closed, oldest first. Torn and foreign lines are skipped."""
     left: dict[str, LedgerRow] = {}
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     for line in lines:
         try:
             row = msgspec.json.decode(line, type=LedgerRow)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if row.row == "open":
             left[row.id] = row
@@ -96,36 +139,60 @@ def open_faults(path: Path) -> list[LedgerRow]:
 
 
 def heal(path: Path) -> list[str]:
-    """Undo what the ledger of a dead run left open, newest first, going on past failures.
+    """Undo what the ledger has open and nobody has in hand, going on past failures.
 
-    Returns one sentence a fault. Faults of a process that still lives are left to it (unless it is this one).
-    Idempotent; two healers at once take turns. Raises ResidueError, at the end, listing what could not be undone.
+    Returns one sentence a fault, the newest first. Idempotent; two healers at once take turns. Raises ResidueError, at
+    the end, listing what could not be undone; FaultError when another healer does not come to an end.
     """
     if not open_faults(path):
         return []
-    with _alone(path):
-        ledger = Ledger(path)
-        healed: list[str] = []
-        left: list[str] = []
-        for row in reversed(open_faults(path)):
-            if row.writer is not None and row.writer != own_identity() and living(row.writer) is not None:
-                healed.append(f"{row.id} ({row.kind} on {row.handle}): left to process {row.writer.pid}, which runs it")
-                continue
-            try:
-                detail = undo_row(row)
-            except (FaultError, OSError) as error:
-                ledger.failed(row.id, str(error))
-                left.append(f"{row.id} ({row.kind} on {row.handle}): {error}")
-                continue
-            ledger.done(row.id, detail)
-            healed.append(f"{row.id} ({row.kind} on {row.handle}): {detail}")
+    with _locked(path.with_suffix(".lock")):
+        faults = open_faults(path)[::-1]
+        told = {
+            row.id: f"{row}: left to process {row.writer.pid}, which runs it"
+            for row in faults
+            if row.is_held and row.writer
+        }
+        left = undo_faults(Ledger(path), [row for row in faults if row.id not in told], told)
     if left:
         raise ResidueError("faults that could not be undone:\n" + "\n".join(left))
-    return healed
+    return [told[row.id] for row in faults]
+
+
+def undo_faults(ledger: Ledger, newest_first: Sequence[LedgerRow], told: dict[str, str]) -> list[str]:
+    """Undo these faults and close them; what was done goes to `told`. Returns a sentence for each that failed."""
+    by_handle: dict[str, list[LedgerRow]] = {}
+    for row in newest_first:
+        by_handle.setdefault(row.handle, []).append(row)
+    left: list[str] = []
+
+    def undo_each(rows: list[LedgerRow]) -> None:
+        for row in rows:
+            try:
+                detail = undo_row(row)
+            except Exception as error:  # also a bug in one kind must not keep the others from being undone
+                left.append(f"{row}: {error or type(error).__name__}")
+                _note(ledger.failed, row.id, str(error))
+            else:
+                told[row.id] = f"{row}: {detail}"
+                _note(ledger.done, row.id, detail)
+
+    with ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="undo") as pool:
+        for task in [pool.submit(undo_each, rows) for rows in by_handle.values()]:
+            task.result()
+    return left
+
+
+def _note(write: Callable[[str, str], None], fault_id: str, detail: str) -> None:
+    """The undo counts, not the note: on a full disk the fault stays open, and is undone once more, harmlessly."""
+    try:
+        write(fault_id, detail)
+    except OSError as error:
+        _log.error("%s: the ledger cannot be written: %s", fault_id, error)
 
 
 def undo_row(row: LedgerRow) -> str:
-    """Undo one open row. Raises FaultError, OSError."""
+    """Undo one open row, again for a while if that fails. Raises FaultError, OSError."""
     kind = KINDS.get(row.kind)
     if kind is None:
         raise FaultError(f"this version knows no fault kind {row.kind!r}")
@@ -133,14 +200,34 @@ def undo_row(row: LedgerRow) -> str:
         plan = msgspec.convert(row.plan, kind.plan_type)
     except msgspec.ValidationError as error:
         raise FaultError(f"the plan in the ledger is not one of {row.kind}: {error}") from error
-    return kind.undo(plan)
+    return persistently(lambda: kind.undo(plan))
+
+
+def persistently(undo: Callable[[], str]) -> str:
+    """Run an undo, again while it fails, for RETRY_FOR_S. Raises what the last attempt raises."""
+    deadline = time.monotonic() + RETRY_FOR_S
+    while True:
+        try:
+            return undo()
+        except (FaultError, OSError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_PAUSE_S)
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock beside the ledger, released by the kernel should this process die."""
-    with path.with_suffix(".lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, released by the kernel should this process die. Raises FaultError after LOCK_LIMIT_S."""
+    deadline = time.monotonic() + LOCK_LIMIT_S
+    with path.open("w", encoding="ascii") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise FaultError(f"{path} is held by another process for {LOCK_LIMIT_S:g} s") from None
+                time.sleep(LOCK_PAUSE_S)
         yield
 
 

@@ -1,26 +1,35 @@
-"""What the faults on proxied links share: identity, a probe that crosses the link, putting toxics back.
+"""What the faults on proxied links share: identity, probes that cross the link, putting toxics back.
 
-The probe sends bytes that make the upstream react (answer, or close) and times the reaction through the proxy, and
+A probe sends bytes that make the upstream react (answer, or close) and times the reaction through the proxy, and
 straight to the upstream as a control at the same moment; so a slow upstream is not taken for a slow link. A new
-connection proves nothing: toxiproxy accepts it whatever its toxics.
+connection proves nothing: toxiproxy accepts it whatever its toxics. Nor do toxiproxy's own counters of bytes: they are
+added up when a connection ends.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from chaos.handles import Handle
-from chaos.kind import FaultError
+from chaos.kind import FaultError, Parameter
 from chaos.toxiproxy import NoSuchProxy, ProxyState, Toxic, ToxiproxyGone, ToxiproxyServer, same_toxic
 
-DEFAULT_PROBE = b"GET / HTTP/1.0\r\n\r\n"
+DEFAULT_PROBE = b"GET / HTTP/1.1\r\nHost: probe\r\n\r\n"
 STREAMS = ("downstream", "upstream")
+DIRECTIONS: Mapping[str, tuple[str, ...]] = {"both": STREAMS, "one-way": ("downstream",)}
 GONE_GRACE_S = 3.0
 POLL_S = 0.1
+CONTROL_S = 0.5
+"""patience with the upstream itself"""
+QUIET_S = 0.05
+"""silence after which a reply is taken to be over"""
+READ_BYTES = 65_536
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +52,28 @@ class Reaction(msgspec.Struct, frozen=True):
 
     seconds: float
     data: bool
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """What became of bytes that were sent: how long until the last byte of the reply, and how the connection ended."""
+
+    seconds: float
+    received: int
+    end: str = ""
+    """ "closed", "reset", or "": it is still open"""
+
+
+def _direction(value: Any) -> str:
+    if value not in DIRECTIONS:
+        raise ValueError(f"must be one of {', '.join(DIRECTIONS)}, got {value!r}")
+    return str(value)
+
+
+DIRECTION = Parameter(
+    _direction,
+    '"both", or "one-way": only what flows from the link\'s first region (in a region: its upstream) to its second',
+    default="both",
+)
 
 
 def read_link(handle: Handle) -> tuple[Link, ProxyState]:
@@ -73,6 +104,37 @@ def probe(address: str, payload: bytes, timeout_s: float, *, half_close: bool) -
         return Reaction(time.monotonic() - sent, bool(data))
 
 
+def exchange(address: str, payload: bytes, timeout_s: float, *, enough: int | None = None) -> Exchange:
+    """Send all of `payload` while reading what comes back, until `enough` bytes, or else until the reply has ended.
+
+    Ends after `timeout_s` in any case. Raises OSError when nobody accepts the connection.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as sock:
+        sock.setblocking(False)
+        began = last = time.monotonic()
+        unsent, received = memoryview(payload), 0
+        while enough is None or received < enough:
+            until = began + timeout_s
+            if enough is None and received and not unsent:
+                until = min(until, last + QUIET_S)
+            waiting = [sock] if unsent else []
+            readable, writable, _ = select.select([sock], waiting, [], max(until - time.monotonic(), 0))
+            if not readable and not writable:
+                break
+            try:
+                if writable:
+                    unsent = unsent[sock.send(unsent) :]
+                if readable and not (count := len(sock.recv(READ_BYTES))):
+                    return Exchange(time.monotonic() - began, received, "closed")
+            except ConnectionError:
+                return Exchange(time.monotonic() - began, received, "reset")
+            if readable:
+                received, last = received + count, time.monotonic()
+        ended = last if enough is None or received >= enough else time.monotonic()
+        return Exchange(ended - began, received)
+
+
 def probe_payload(link: Link) -> bytes:
     """Bytes that make this link's upstream react."""
     return bytes.fromhex(link.probe) if link.probe else DEFAULT_PROBE
@@ -93,7 +155,7 @@ def undo_on(link: Link, change: Callable[[ToxiproxyServer, ProxyState], str]) ->
     while True:
         try:
             state = server.proxy(link.proxy)
-            if (state.listen, state.upstream) != (link.listen, link.upstream):
+            if state.listen != link.listen:  # its upstream may be another one for as long as a fault lasts
                 return f"proxy {link.proxy} now belongs to another stack: nothing of this fault is left"
             return change(server, state)
         except (ToxiproxyGone, NoSuchProxy) as error:

@@ -2,31 +2,42 @@
 
 Each fault lives in a thread of its own, so a slow undo of one delays no other, and so that `undo_all` works from
 anywhere: asyncio code, a signal handler, atexit. Whatever happens in the run, what was injected is undone before `run`
-returns or raises; if this process is killed outright, the ledger tells `chaos.ledger.heal` what is left.
+returns or raises; if this process is killed outright, or hangs beyond a fault's lease, the reaper undoes in its place.
+A thrown switch, or an undo by somebody else, ends holds within WATCH_EVERY_S.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from chaos.faults import KINDS
 from chaos.handles import Handle, parse_handle
 from chaos.kind import FaultError, FaultKind, Witness, parse_parameters
-from chaos.ledger import Ledger
+from chaos.ledger import Ledger, open_faults, persistently
+from chaos.marks import marks_in
+from chaos.processes import own_identity
+from chaos.reaper import Reaper
+from chaos.residue import LINK_BACKENDS, Observation, observe, residue
 from chaos.timeline import DueFault
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.errors import ResidueError, UsageError
+from harness.core.errors import ResidueError, UnavailableError, UsageError
 
+_log = logging.getLogger(__name__)
 SHORTEST_WITNESS_S = 0.5
 UNDO_ALL_TIMEOUT_S = 30.0
 """how long `undo_all` waits for a fault's own thread before it undoes in its place"""
+LEASE_MARGIN_S = 30.0
+"""from the end of a hold until others may undo: as long as an undo may take"""
+WATCH_EVERY_S, LOOK_S = 0.2, 0.02
+STOPPED = "the run was stopped first"
 
 
 class Undone(msgspec.Struct, kw_only=True):
@@ -59,14 +70,50 @@ class FaultRow(msgspec.Struct, kw_only=True):
     undo: Undone = msgspec.field(default_factory=Undone)
 
 
+def read_rows(path: Path) -> list[FaultRow]:
+    """The faults of faults.jsonl as they stood last, in the order in which they began; [] when there is no file."""
+    rows: dict[str, FaultRow] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            row = msgspec.json.decode(line, type=FaultRow)
+        except msgspec.DecodeError:
+            continue  # being written
+        rows[row.id] = row
+    return list(rows.values())
+
+
+class Forbids(Protocol):
+    """Something like `chaos.switch.Switch`."""
+
+    @property
+    def reason(self) -> str:
+        """Why no fault may be active now; "": one may."""
+        ...
+
+
 class FaultRunner:
     """The faults of one run."""
 
-    def __init__(self, handles: Mapping[str, Mapping[str, Any]], ledger_path: Path, faults_path: Path) -> None:
+    def __init__(
+        self,
+        handles: Mapping[str, Mapping[str, Any]],
+        ledger_path: Path,
+        faults_path: Path,
+        switch: Forbids | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """`switch`: thrown, it stops this runner. `is_shared`: others write to `faults_path` too (see read_rows)."""
         self._handles = handles
         self._ledger = Ledger(ledger_path)
         self._faults_path = faults_path
+        self._switch = switch
+        self._is_shared = is_shared
+        self._reaper: Reaper | None = None
+        self._starting = threading.Lock()
+        self._before: Observation | None = None
         self._lives: list[_Life] = []
+        self._stop_reason = ""
         self._stop = threading.Event()
         self._writing = threading.RLock()
 
@@ -93,23 +140,92 @@ class FaultRunner:
         """Run all faults at their due times. Cancelled: what is active is undone first.
 
         Raises UsageError for an unknown kind, handle or parameter before anything is touched (`chaos.guard` says more),
-        ResidueError at the end when a fault could not be undone.
+        UnavailableError when the reaper does not start, ResidueError at the end when a fault could not be undone.
         """
         planned = [(fault, *self._resolve(fault)) for fault in faults]
+        try:
+            await asyncio.to_thread(self.prepare)
+        except (FaultError, OSError) as error:
+            raise UnavailableError(f"no fault can begin: {error}") from error
+        watching = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
                 for fault, kind, handle, params in planned:
                     group.create_task(self._at_due_time(fault, kind, handle, params))
         finally:
+            watching.cancel()
+            await asyncio.to_thread(self._undo_left)
+            self._end_reaper()
             self.raise_residue()
+
+    def prepare(self) -> None:
+        """Have the reaper watch, and note how the handles are. Idempotent. Raises FaultError: no fault may begin."""
+        with self._starting:
+            if self._before is None:
+                self._before = observe(*self._calm())
+            if self._reaper is None or not self._reaper.is_alive:
+                self._reaper = Reaper(self._ledger.path)
+
+    def stop(self, reason: str) -> None:
+        """Inject nothing more, and end all holds now; each fault's own thread undoes it."""
+        self._stop_reason = self._stop_reason or reason
+        self._stop.set()
+        for life in self._lives:
+            life.released.set()
+
+    async def _watch(self) -> None:
+        """Stop when the switch is thrown; release what was undone from elsewhere."""
+        while True:
+            try:
+                self._look_around()
+            except OSError as error:
+                _log.warning("switch and ledger cannot be read: %s", error)
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    def _look_around(self) -> None:
+        if self._switch is not None and (reason := self._switch.reason):
+            self.stop(f"faults are forbidden: {reason}")
+        held = [life for life in self._lives if life.is_held and not life.released.is_set()]
+        if held:
+            still_open = {row.id for row in open_faults(self._ledger.path)}
+            for life in held:
+                if life.is_held and life.row.id not in still_open:
+                    life.released.set()
 
     def undo_all(self) -> None:
         """Start no more faults, undo the active ones, newest first. Idempotent; never raises for an undo that fails."""
-        self._stop.set()
+        self.stop(STOPPED)
         deadline = time.monotonic() + UNDO_ALL_TIMEOUT_S
         for life in reversed(self._lives):
             life.ended.wait(max(0.0, deadline - time.monotonic()))
             life.undo()
+        self._end_reaper()
+
+    def _undo_left(self) -> None:
+        """Once more: what an undo waited for may be there now, and the reaper may have undone it."""
+        for life in reversed(self._lives):
+            if life.ended.is_set():
+                life.undo()
+
+    def _end_reaper(self) -> None:
+        with self._starting:
+            if self._reaper is not None:
+                self._reaper.end()
+
+    def audit(self) -> None:
+        """Compare the handles with how they were before the first fault. Raises ResidueError with what differs."""
+        if self._before is not None and (left := residue(self._before, *self._calm())):
+            raise ResidueError("left behind by faults:\n" + "\n".join(left))
+
+    def _calm(self) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
+        """The handles that no fault of somebody else is active on, and marks of the faults of this runner."""
+        others = [row for row in open_faults(self._ledger.path) if row.writer != own_identity()]
+        struck = {self._handles[row.handle].get("backend") for row in others if row.handle in self._handles}
+        busy = {row.handle for row in others}
+        if struck & LINK_BACKENDS:
+            busy |= {name for name, table in self._handles.items() if table.get("backend") in LINK_BACKENDS}
+        marks = {mark for life in self._lives if life.plan is not None for mark in marks_in(life.plan)}
+        return {name: table for name, table in self._handles.items() if name not in busy}, marks
 
     def raise_residue(self) -> None:
         """Raises ResidueError when an undo failed."""
@@ -120,6 +236,8 @@ class FaultRunner:
         if fault.kind not in KINDS or fault.handle not in self._handles:
             raise UsageError(f"fault {fault.id}: unknown kind or handle: {fault.kind} on {fault.handle}")
         params, problems = parse_parameters(KINDS[fault.kind], fault.params)
+        if "lease" in params and "lease" not in fault.params:
+            params["lease"] = max(params["lease"], fault.hold_s + LEASE_MARGIN_S)
         try:
             handle = parse_handle(fault.handle, self._handles[fault.handle])
         except ValueError as error:
@@ -129,8 +247,9 @@ class FaultRunner:
         return KINDS[fault.kind], handle, params
 
     async def _at_due_time(self, fault: DueFault, kind: FaultKind[Any], handle: Handle, params: dict[str, Any]) -> None:
-        await asyncio.sleep(max(0.0, (fault.due_ns - now_ns()) / NS_PER_S))
-        if self._stop.is_set():
+        while (left_s := (fault.due_ns - now_ns()) / NS_PER_S) > 0 and not self._stop.is_set():  # noqa: ASYNC110 - threads stop
+            await asyncio.sleep(min(left_s, WATCH_EVERY_S))
+        if self._stop_reason == STOPPED:
             return
         life = _Life(fault, kind, handle, params, self)
         self._lives.append(life)
@@ -138,7 +257,7 @@ class FaultRunner:
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
-            self._stop.set()
+            self.stop(STOPPED)
             while not ended.done():
                 try:
                     await asyncio.shield(ended)
@@ -146,20 +265,16 @@ class FaultRunner:
                     continue
             raise
 
-    def twin_of(self, row: FaultRow) -> FaultRow | None:
-        """A fault of the same kind on the same handle that began earlier and has not ended."""
-        for life in self._lives:
-            if life.row is row:
-                return None
-            if not life.ended.is_set() and (life.row.kind, life.row.handle) == (row.kind, row.handle):
-                return life.row
-        return None
-
     def write_rows(self) -> None:
         """Write faults.jsonl as things stand."""
+        data = b"".join(msgspec.json.encode(row) + b"\n" for row in self.rows)
         with self._writing:
+            if self._is_shared:
+                with self._faults_path.open("ab") as file:
+                    file.write(data)
+                return
             draft = self._faults_path.with_suffix(".draft")
-            draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in self.rows))
+            draft.write_bytes(data)
             draft.replace(self._faults_path)
 
     @property
@@ -168,9 +283,12 @@ class FaultRunner:
         return self._ledger
 
     @property
-    def stop(self) -> threading.Event:
-        """Set: holds end now, and nothing more is injected."""
-        return self._stop
+    def why_not(self) -> str:
+        """Why nothing may be injected now; "": it may."""
+        if self._stop.is_set():
+            return self._stop_reason
+        reason = self._switch.reason if self._switch is not None else ""
+        return f"faults are forbidden: {reason}" if reason else ""
 
 
 class _Life:
@@ -185,6 +303,11 @@ class _Life:
         self.runner = runner
         self.plan: Any = None
         self.open = False
+        """promised in the ledger, and not undone"""
+        self.is_held = False
+        """injected"""
+        self.released = threading.Event()
+        """the hold is over"""
         self.ended = threading.Event()
         self.bug: BaseException | None = None
         self._lock = threading.RLock()
@@ -208,7 +331,7 @@ class _Life:
             if self._inject():
                 self._witness()
                 hold_until_ns = self.row.injected_ns + round(self.row.hold_s * NS_PER_S)
-                self.runner.stop.wait(max(0.0, (hold_until_ns - now_ns()) / NS_PER_S))
+                self.released.wait(max(0.0, (hold_until_ns - now_ns()) / NS_PER_S))
         except BaseException as error:  # a bug in a kind: raised by the task that waits for this thread
             self.bug = error
         finally:
@@ -221,16 +344,16 @@ class _Life:
     def _inject(self) -> bool:
         row = self.row
         with self._lock:
-            if self.runner.stop.is_set():
-                row.inject_error = "the run was stopped first"
-                return False
             try:
-                if (twin := self.runner.twin_of(row)) is not None:
-                    raise FaultError(f"{twin.id} ({twin.kind}) is still active on {twin.handle}")
-                self.plan = self.kind.plan(self.handle, self.params)
-                self.runner.ledger.open(row.id, row.kind, row.handle, self.plan)
+                self._raise_if_forbidden()
+                self.runner.prepare()
+                with self.runner.ledger.claim(row.handle, row.kind):
+                    self.plan = self.kind.plan(self.handle, self.params)
+                    self._raise_if_forbidden()
+                    self._promise()
                 self.open = True
                 self.kind.inject(self.plan)
+                self._promise_again()
             except (FaultError, OSError) as error:
                 row.inject_error = str(error)
                 row.witness = Witness(False, f"could not be injected: {error}")
@@ -238,10 +361,41 @@ class _Life:
                 return False
             finally:
                 self.runner.write_rows()
+        self.is_held = True
         return True
 
+    def _raise_if_forbidden(self) -> None:
+        if reason := self.runner.why_not:
+            raise FaultError(reason)
+
+    def _promise(self) -> None:
+        row = self.row
+        self.runner.ledger.open(row.id, row.kind, row.handle, self.plan, row.hold_s + LEASE_MARGIN_S)
+
+    def _promise_again(self) -> None:
+        """Who undid the fault while it was being injected closed it in the ledger; it is over, but must be undone."""
+        if self.row.id not in {row.id for row in open_faults(self.runner.ledger.path)}:
+            self._promise()
+            self.released.set()
+
     def _witness(self) -> None:
-        self.row.witness = self.kind.witness(self.plan, max(self.row.hold_s, SHORTEST_WITNESS_S))
+        """Look for proof until there is some or the hold is over; one that is cut short is not waited for."""
+        within_s = max(self.row.hold_s, SHORTEST_WITNESS_S)
+        found: list[Witness] = []
+
+        def look() -> None:
+            try:
+                found.append(self.kind.witness(self.plan, within_s))
+            except BaseException as error:  # a bug in a kind: raised by the task that waits for this life
+                self.bug = error
+
+        looking = threading.Thread(target=look, name=f"witness-{self.row.id}", daemon=True)
+        looking.start()
+        while looking.is_alive() and not self.released.is_set():
+            looking.join(LOOK_S)
+        if self.bug is not None:
+            raise self.bug
+        self.row.witness = found[0] if found else Witness(False, "the hold was ended before there was proof")
         if self.row.witness.ok:
             self.row.witnessed_ns = now_ns()
         self.runner.write_rows()
@@ -254,7 +408,7 @@ class _Life:
             row = self.row
             row.undo_started_ns = row.undo_started_ns or now_ns()
             try:
-                row.undo = Undone(ok=True, detail=self.kind.undo(self.plan))
+                row.undo = Undone(ok=True, detail=persistently(lambda: self.kind.undo(self.plan)))
                 row.undone_ns = now_ns()
                 self.open = False
                 self.runner.ledger.done(row.id, row.undo.detail)

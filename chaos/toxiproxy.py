@@ -22,6 +22,7 @@ import requests
 from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
+from chaos.addresses import is_refused
 from chaos.kind import FaultError
 
 TIMEOUT_S = 3.0
@@ -29,7 +30,7 @@ NO_PROXIES = {"http": None, "https": None, "all": None}
 
 
 class ToxiproxyGone(FaultError):
-    """Nobody listens at the API, or the server died during the call. With it, its proxies and toxics are gone."""
+    """Nobody listens at the API: connections are refused. With the server, its proxies and toxics are gone."""
 
 
 class NoSuchProxy(FaultError):
@@ -89,6 +90,21 @@ class ToxiproxyServer:
         except NoSuchProxy:
             return
 
+    def set_enabled(self, proxy: str, *, is_enabled: bool) -> None:
+        """Let the proxy listen, or stop it and break its connections; its toxics stay. Read back."""
+        if self.proxy(proxy).enabled != is_enabled:
+            self._call(self._api.post, f"/proxies/{proxy}", json={"enabled": is_enabled})
+        if self.proxy(proxy).enabled != is_enabled:
+            raise FaultError(f"{self.url}: proxy {proxy} reads back as {'disabled' if is_enabled else 'enabled'}")
+
+    def set_upstream(self, proxy: str, upstream: str) -> None:
+        """Lead the proxy to another upstream, and break its connections; its toxics stay. Read back."""
+        if self.proxy(proxy).upstream != upstream:
+            self._call(self._api.post, f"/proxies/{proxy}", json={"upstream": upstream})
+        state = self.proxy(proxy)
+        if state.upstream != upstream or not state.enabled:
+            raise FaultError(f"{self.url}: proxy {proxy} reads back as leading to {state.upstream}, not {upstream}")
+
     def set_toxic(self, proxy: str, toxic: Toxic) -> None:
         """Make `toxic` so: updated in place when one of that name is there, else added. Read back."""
         present = self.proxy(proxy).toxic(toxic.name)
@@ -124,8 +140,12 @@ class ToxiproxyServer:
             raise FaultError(f"{self.url}: {path}: {_text(error)}") from error
         except requests.Timeout as error:
             raise FaultError(f"{self.url}: no answer within {TIMEOUT_S:g} s") from error
-        except requests.ConnectionError as error:
-            raise ToxiproxyGone(f"{self.url}: nobody answers") from error
+        except requests.ConnectionError as error:  # also for what this process lacks: descriptors, ports
+            if is_refused(self.url):
+                raise ToxiproxyGone(f"{self.url}: nobody answers") from error
+            raise FaultError(f"{self.url}: the call failed: {error}") from error
+        except requests.RequestException as error:
+            raise FaultError(f"{self.url}: the call failed: {error}") from error
         if not response.ok:
             raise FaultError(f"{self.url}: {path}: answered {response.status_code}: {response.text[:200]}")
         try:

@@ -1,4 +1,4 @@
-"""latency: the one-way delay of a link is set to a value, both ways, and put back as it was.
+"""latency: the one-way delay of a link is set to a value, both ways or one way, and put back as it was.
 
 A link that already carries a delay (a simulated WAN) has it raised in place; another one gets a toxic of ours.
 """
@@ -13,45 +13,50 @@ import msgspec
 
 from chaos.handles import Handle
 from chaos.kind import FaultError, Parameter, Witness
-from chaos.links import STREAMS, Link, Reaction, nominal_latency_s, probe, probe_payload, put_back, read_link, undo_on
+from chaos.links import (
+    CONTROL_S,
+    DIRECTION,
+    DIRECTIONS,
+    Link,
+    Reaction,
+    nominal_latency_s,
+    probe,
+    probe_payload,
+    put_back,
+    read_link,
+    undo_on,
+)
+from chaos.toxics import CLOSE_ENOUGH, milliseconds
 from chaos.toxiproxy import ProxyState, Toxic, ToxiproxyServer
-from harness.core.units import format_duration, parse_duration_s
+from harness.core.units import format_duration
 
 OWN = "feedstorm_latency"
-LONGEST_S = 30.0
-CLOSE_ENOUGH = 0.9
-"""share of the delay that must be measured: toxiproxy's timers fire on whole milliseconds"""
+LONGEST_MS = 30_000
 JITTER_SAMPLES = 5
-CONTROL_S = 0.5
 
 
 class LatencyPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The link, its latency toxics before, and the new delay."""
+    """The link, its latency toxics before, and the new delay of some directions."""
 
     link: Link
     before: tuple[Toxic, ...]
+    streams: tuple[str, ...]
     latency_ms: int
     jitter_ms: int
-
-
-def _delay_ms(value: Any) -> int:
-    milliseconds = round(parse_duration_s(value) * 1000)
-    if not 1 <= milliseconds <= LONGEST_S * 1000:
-        raise ValueError(f"must be from 1ms to {LONGEST_S:g}s, got {value!r}")
-    return milliseconds
 
 
 class Latency:
     """See the module."""
 
     name = "latency"
-    about = "The link's one-way delay is set to `latency`, in both directions."
+    about = "The link's one-way delay is set to `latency`, in both directions or one."
     backends: tuple[str, ...] = ("toxiproxy",)
     needs: tuple[str, ...] = ("api", "proxy")
     colour = "#2d7fb8"
     parameters: Mapping[str, Parameter] = {
-        "latency": Parameter(_delay_ms, "one-way delay, such as 400ms", required=True),
-        "jitter": Parameter(_delay_ms, "the delay varies evenly by up to this much either way", default=0),
+        "latency": Parameter(milliseconds(1, LONGEST_MS), "one-way delay, such as 400ms", required=True),
+        "jitter": Parameter(milliseconds(1, LONGEST_MS), "varies the delay by up to this much either way", default=0),
+        "direction": DIRECTION,
     }
     plan_type = LatencyPlan
 
@@ -61,15 +66,17 @@ class Latency:
         if params["jitter"] > params["latency"]:
             raise FaultError(f"jitter ({params['jitter']} ms) must not exceed latency ({params['latency']} ms)")
         before = tuple(t for t in state.toxics if t.type == "latency")
-        present_ms = max(nominal_latency_s(before, stream) for stream in STREAMS) * 1000
+        streams = DIRECTIONS[params["direction"]]
+        present_ms = max(nominal_latency_s(before, stream) for stream in streams) * 1000
         if params["latency"] < present_ms:
             raise FaultError(f"{handle.name} already has {present_ms:g} ms: latency would lower it")
-        return LatencyPlan(link=link, before=before, latency_ms=params["latency"], jitter_ms=params["jitter"])
+        delay = {"latency_ms": params["latency"], "jitter_ms": params["jitter"]}
+        return LatencyPlan(link=link, before=before, streams=streams, **delay)
 
     def inject(self, plan: LatencyPlan) -> None:
-        """Raise the first latency toxic of each stream, silence others."""
+        """Raise the first latency toxic of each direction, silence others."""
         wanted = {"latency": plan.latency_ms, "jitter": plan.jitter_ms}
-        for stream in STREAMS:
+        for stream in plan.streams:
             own = Toxic(name=f"{OWN}_{stream}", type="latency", stream=stream)
             first, *others = [t for t in plan.before if t.stream == stream] or [own]
             plan.link.server.set_toxic(plan.link.proxy, msgspec.structs.replace(first, attributes=wanted, toxicity=1.0))
@@ -117,13 +124,16 @@ def _measure(plan: LatencyPlan, within_s: float) -> Witness:
 
 def _weigh(plan: LatencyPlan, direct: Reaction, through: list[Reaction]) -> Witness:
     """Whether the measured delays are those of the fault: a reply with data crosses the link twice, a close once."""
-    crossings = 2 if through[0].data else 1
+    crossed = ("upstream", "downstream") if through[0].data else ("upstream",)
+    if not set(crossed) & set(plan.streams):
+        return Witness(False, f"the upstream {plan.link.upstream} answers without data: that way nothing can be timed")
     added_s = min(r.seconds for r in through) - direct.seconds
-    before_s = sum(nominal_latency_s(plan.before, stream) for stream in ("upstream", "downstream")[:crossings])
-    least_s = crossings * (plan.latency_ms - plan.jitter_ms) / 1000 * CLOSE_ENOUGH
+    before_s = sum(nominal_latency_s(plan.before, stream) for stream in crossed)
+    set_s = (plan.latency_ms - plan.jitter_ms) / 1000
+    least_s = sum(set_s if s in plan.streams else nominal_latency_s(plan.before, s) for s in crossed) * CLOSE_ENOUGH
     spread_s = max(r.seconds for r in through) - min(r.seconds for r in through)
     evidence = (
-        f"the link adds {format_duration(added_s)} {'there and back' if crossings == 2 else 'one way'} "
+        f"the link adds {format_duration(added_s)} {'there and back' if through[0].data else 'one way'} "
         f"(was set to {format_duration(before_s)}): {format_duration(through[0].seconds)} through the proxy, "
         f"{format_duration(direct.seconds)} without"
     )
