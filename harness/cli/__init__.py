@@ -21,6 +21,9 @@ COMMANDS = {
     "up": ("stack", "Bring the reference stack up."),
     "status": ("stack", "Show the parts of a running reference stack."),
     "down": ("stack", "End a detached reference stack."),
+    "flags": ("flags", "List, set and reset feature flags of a running target."),
+    "gameday": ("gameday", "Run load, leave the faults to an operator, judge it."),
+    "faults": ("faults", "Inject faults by hand, list, undo and stop them."),
     "doctor": ("doctor", "Tell what is missing on this machine, and the fix."),
 }
 """command -> (module of this package, one line of help); a module is imported when its command is used"""

@@ -42,9 +42,9 @@ def _console(stderr: bool) -> Console:
     return console
 
 
-def find_run(name: str) -> Path:
-    """The directory of a run: a path, a name under runs/, or `latest`. Raises UsageError."""
-    for path in (Path(name), RUNS / name):
+def find_run(name: str, runs: Path = RUNS) -> Path:
+    """The directory of a run: a path, a name under `runs`, or `latest`. Raises UsageError."""
+    for path in (Path(name), runs / name):
         if (path / "scenario.json").is_file():
             return path
-    raise UsageError(f"run {name!r}: no such run directory (a path, a name under {RUNS}/, or 'latest')")
+    raise UsageError(f"run {name!r}: no such run directory (a path, a name under {runs}/, or 'latest')")

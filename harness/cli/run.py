@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
 
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.interrupt import run_interruptible
-from harness.cli.output import RUNS, json_option, messages, print_json
+from harness.cli.output import RUNS, find_run, json_option, messages, print_json
 from harness.cli.watching import watching
 from harness.contract.profile import Profile
 from harness.core.errors import UsageError
+from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report.terminal import print_verdict
 from harness.run.execute import Execution
+from harness.run.replay import replayed
 from harness.run.request import read_request
 
 WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedstorm doctor`)"}
@@ -30,7 +33,9 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/<time>-<scenario>.")
 @click.option("--defect", "defects", multiple=True, metavar="NAME", help="Plant a defect in the reference stack.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
+@click.option("--preset", metavar="NAME", help="A shape the target starts in; reference: threads (default) or x-early.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
+@click.option("--replay", metavar="RUN", help="Play the faults recorded in an older run, at the same times, no others.")
 @json_option
 def run(
     scenario: str,
@@ -40,7 +45,9 @@ def run(
     out: Path | None,
     defects: tuple[str, ...],
     flags: tuple[str, ...],
+    preset: str | None,
     allow_hosts: tuple[str, ...],
+    replay: str | None,
     as_json: bool,
 ) -> None:
     """Run a scenario against a target and judge it.
@@ -50,13 +57,31 @@ def run(
       feedstorm run celebrity-cache-kill
       feedstorm run celebrity-cache-kill --defect skip-notify      (must fail, and say why)
       feedstorm run region-lag --set load.posts=80/s --seed 7
+      feedstorm run signup-surge --preset x-early                  (one region, pull, imports while the user waits)
+      feedstorm run region-lag --replay latest                     (its faults once more, whatever the scenario says)
     """
-    directory = _run_directory(out, scenario)
-    request = read_request(scenario, target, assignments, seed, directory, defects, flags, allow_hosts)
-    console = messages()
-    with watching(console) as observe:
+    directory = run_directory(out, Path(scenario).stem)
+    recorded = find_run(replay) if replay is not None else None
+    request = read_request(
+        scenario,
+        target,
+        assignments,
+        seed,
+        directory,
+        defects,
+        flags,
+        allow_hosts,
+        preset,
+        adapt=(lambda found: replayed(found, recorded)) if recorded is not None else None,
+    )
+    with watching(messages()) as observe:
         verdict = run_interruptible(Execution(request, observe).execute())
-    run_files = RunDirectory(directory)
+    conclude(RunDirectory(directory), verdict, as_json)
+
+
+def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool) -> NoReturn:
+    """Tell the verdict of a run, and end the command with its exit code."""
+    console = messages()
     if as_json:
         print_json(verdict)
     else:
@@ -72,11 +97,11 @@ def lacking(run_files: RunDirectory) -> list[str]:
     return msgspec.json.decode(run_files.profile.read_bytes(), type=Profile).missing
 
 
-def _run_directory(out: Path | None, scenario: str) -> Path:
-    """Where the run goes. Raises UsageError when there is a run already."""
+def run_directory(out: Path | None, name: str) -> Path:
+    """Where a run goes; by default RUNS/<time>-<name>. Raises UsageError when there is a run already."""
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        return (RUNS / f"{stamp}-{Path(scenario).stem}").resolve()
+        return (RUNS / f"{stamp}-{name}").resolve()
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; choose a directory")
     if (out / "scenario.json").exists():

@@ -8,17 +8,20 @@ from typing import Any
 
 from rich.console import Console
 
+from chaos.switch import Switch
 from harness.core.clock import NS_PER_S, now_ns
-from harness.report.terminal import ActiveFault, LivePanel, LiveState, OpLine
+from harness.report.terminal import ActiveFault, LivePanel, LiveState, OpLine, SloLine
 from harness.run.execute import Observer, Progress
+from harness.run.game_day import kind_now
+from harness.run.live_slos import live_values
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[Observer]:
-    """An observer that draws on the console while the block lasts."""
+def watching(console: Console, keys: str = "") -> Iterator[Observer]:
+    """An observer that draws on the console while the block lasts; `keys`: what can be typed meanwhile."""
     rates = Rates()
     with LivePanel(console) as panel:
-        yield lambda progress: panel.update(live_state(progress, rates))
+        yield lambda progress: panel.update(live_state(progress, rates, keys))
 
 
 class Rates:
@@ -36,7 +39,7 @@ class Rates:
         return max(0.0, (last - first) * NS_PER_S / (last_ns - first_ns)) if last_ns > first_ns else 0.0
 
 
-def live_state(progress: Progress, rates: Rates) -> LiveState:
+def live_state(progress: Progress, rates: Rates, keys: str = "") -> LiveState:
     """The state of this moment."""
     scenario = progress.request.scenario
     state = LiveState(scenario=scenario.name, target=progress.request.profile.name, stage=progress.stage)
@@ -46,6 +49,9 @@ def live_state(progress: Progress, rates: Rates) -> LiveState:
     _fill_load(state, progress, rates)
     if progress.stage == "running":
         _fill_phase(state, progress)
+        if progress.request.is_game_day:
+            _fill_game_day(state, progress)
+            state.keys = keys
     _fill_faults(state, progress)
     return state
 
@@ -84,11 +90,23 @@ def _fill_phase(state: LiveState, progress: Progress) -> None:
     state.elapsed_s = max(0.0, offset_ns / NS_PER_S)
 
 
+def _fill_game_day(state: LiveState, progress: Progress) -> None:
+    """What an operator who injects faults wants to see beside them."""
+    assert progress.load is not None
+    state.forbidden = Switch(progress.run.path.parent).reason
+    kind = kind_now(progress.by_hand.injected if progress.by_hand else (), now_ns())
+    state.slos = [
+        SloLine(name=now.name, value=now.text, holds=None if now.value is None else not now.is_broken)
+        for now in live_values([slo for slo in progress.slos if slo.tags.get("phase", kind) == kind], progress.load)
+    ]
+
+
 def _fill_faults(state: LiveState, progress: Progress) -> None:
-    if progress.faults is None:
-        return
+    rows = [
+        *(progress.faults.active if progress.faults else ()),
+        *(progress.by_hand.active if progress.by_hand else ()),
+    ]
     now = now_ns()
     state.faults = [
-        ActiveFault(kind=f.kind, handle=f.handle, left_s=f.hold_s - (now - f.injected_ns) / NS_PER_S)
-        for f in progress.faults.active
+        ActiveFault(kind=f.kind, handle=f.handle, left_s=f.hold_s - (now - f.injected_ns) / NS_PER_S) for f in rows
     ]

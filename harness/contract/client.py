@@ -20,6 +20,21 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from harness.contract.answers import (
+    Flag,
+    FlagList,
+    Health,
+    ImportState,
+    Me,
+    NewItems,
+    Page,
+    Post,
+    PostAnswer,
+    Posts,
+    Problem,
+    SignUp,
+    UserRef,
+)
 from harness.contract.profile import Profile, RegionUrls
 from harness.contract.sse_stream import EventStream
 from harness.core.op import OpOutcome
@@ -29,96 +44,29 @@ CONNECTIONS = 200
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 """errors raised before a byte of the request left"""
 
+__all__ = [
+    "CONNECTIONS",
+    "NOT_SENT",
+    "TIMEOUT_S",
+    "FeedClient",
+    "Flag",
+    "FlagList",
+    "Health",
+    "ImportState",
+    "Me",
+    "NewItems",
+    "Page",
+    "Post",
+    "PostAnswer",
+    "Posts",
+    "Problem",
+    "Result",
+    "SignUp",
+    "UserRef",
+    "outcome_of",
+]
+
 T = TypeVar("T")
-
-
-class ImportState(msgspec.Struct, frozen=True):
-    """How far the import of inherited follows is: "pending", "running" or "done"."""
-
-    state: str
-    done: int
-    total: int
-
-
-class UserRef(msgspec.Struct, frozen=True):
-    """A user, by id."""
-
-    id: str
-
-
-class SignUp(msgspec.Struct, frozen=True):
-    """Answer of a sign-up."""
-
-    user: UserRef
-    token: str
-    expires_at: int
-    """Unix seconds"""
-    imports: ImportState = msgspec.field(name="import")
-
-
-class Me(msgspec.Struct, frozen=True):
-    """The caller's profile."""
-
-    id: str
-    followers: int
-    following: int
-    joined: bool
-
-
-class Post(msgspec.Struct, frozen=True):
-    """One post."""
-
-    id: str
-    author: str
-    created_at_us: int
-    text: str
-    reply_to: str | None
-
-    @property
-    def key(self) -> tuple[int, str]:
-        """What feeds are ordered by, descending."""
-        return self.created_at_us, self.id
-
-
-class PostAnswer(msgspec.Struct, frozen=True):
-    """Answer of a write."""
-
-    post: Post
-
-
-class Posts(msgspec.Struct, frozen=True):
-    """Answer of a look-up by ids."""
-
-    posts: list[Post]
-
-
-class Page(msgspec.Struct, frozen=True):
-    """One page of a feed, newest first; no cursor on the last."""
-
-    items: list[Post]
-    next_cursor: str | None
-
-
-class NewItems(msgspec.Struct, frozen=True):
-    """What arrived since a post; `complete` is false when there was more than the limit."""
-
-    items: list[Post]
-    complete: bool
-
-
-class Health(msgspec.Struct, frozen=True):
-    """Answer of /healthz and /readyz."""
-
-    status: str
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """A problem document (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
 
 
 class Result(msgspec.Struct, Generic[T], kw_only=True, frozen=True):
@@ -201,6 +149,10 @@ class FeedClient:
         """The caller's profile."""
         return await self.call("GET", "/v1/users/me", Me)
 
+    async def set_profile(self, **said: bool) -> Result[Me]:
+        """Say who reads: `minor`, `safe_mode`; what is not named stays."""
+        return await self.call("PATCH", "/v1/users/me", Me, body=said)
+
     async def import_state(self) -> Result[ImportState]:
         """How far the caller's import is."""
         return await self.call("GET", "/v1/users/me/import", ImportState)
@@ -225,15 +177,47 @@ class FeedClient:
         """Like a post."""
         return await self.call("PUT", f"/v1/posts/{_in_path(post)}/like")
 
-    async def post(self, text: str, reply_to: str | None = None, idempotency_key: str = "") -> Result[PostAnswer]:
+    async def post(
+        self, text: str, reply_to: str | None = None, idempotency_key: str = "", labels: Sequence[str] = ()
+    ) -> Result[PostAnswer]:
         """Write a post; status 201 when it is new, 200 when the key was used before."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        body = {"text": text} | ({"reply_to": reply_to} if reply_to is not None else {})
+        body: dict[str, Any] = {"text": text}
+        body |= {"reply_to": reply_to} if reply_to is not None else {}
+        body |= {"labels": list(labels)} if labels else {}
         return await self.call("POST", "/v1/posts", PostAnswer, body=body, headers=headers)
 
     async def delete(self, post: str) -> Result[None]:
         """Delete a post of one's own."""
         return await self.call("DELETE", f"/v1/posts/{_in_path(post)}")
+
+    async def hide(self, post: str) -> Result[None]:
+        """Hide a post of one's own."""
+        return await self.call("PUT", f"/v1/posts/{_in_path(post)}/hide")
+
+    async def show(self, post: str) -> Result[None]:
+        """Show a post of one's own again."""
+        return await self.call("DELETE", f"/v1/posts/{_in_path(post)}/hide")
+
+    async def moderate(self, post: str) -> Result[None]:
+        """Take a post out of sight, as the operator."""
+        return await self.call("PUT", f"/v1/operator/posts/{_in_path(post)}/moderation")
+
+    async def lift_moderation(self, post: str) -> Result[None]:
+        """Leave a moderated post to its author again, as the operator."""
+        return await self.call("DELETE", f"/v1/operator/posts/{_in_path(post)}/moderation")
+
+    async def flags(self) -> Result[FlagList]:
+        """All feature flags, as the operator."""
+        return await self.call("GET", "/v1/operator/flags", FlagList)
+
+    async def set_flag(self, name: str, value: Any) -> Result[Flag]:
+        """Set a feature flag, as the operator."""
+        return await self.call("PUT", f"/v1/operator/flags/{_in_path(name)}", Flag, body={"value": value})
+
+    async def reset_flag(self, name: str) -> Result[Flag]:
+        """Set a feature flag back to what the target was started with, as the operator."""
+        return await self.call("DELETE", f"/v1/operator/flags/{_in_path(name)}", Flag)
 
     async def posts_batch(self, ids: Sequence[str]) -> Result[Posts]:
         """Look up to 100 posts up."""

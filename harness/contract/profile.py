@@ -27,6 +27,8 @@ class RegionUrls(msgspec.Struct, kw_only=True, frozen=True):
 
     api: str
     stream: str
+    edge: str = ""
+    """api and streams behind one name, over TLS; empty: there is no such thing"""
 
 
 class Capabilities(msgspec.Struct, kw_only=True, frozen=True):
@@ -53,6 +55,16 @@ class Capabilities(msgspec.Struct, kw_only=True, frozen=True):
     """inherited follows are imported after the sign-up"""
     regions: bool = True
     """what is written in one region appears in the others"""
+    hide: bool = True
+    """authors hide their posts and show them again"""
+    labels: bool = True
+    """posts have labels"""
+    profile: bool = True
+    """a profile says what its owner may be shown, by label"""
+    moderate: bool = True
+    """the operator takes posts out of sight"""
+    flags: bool = True
+    """the operator reads and sets feature flags"""
 
 
 class Slo(msgspec.Struct, kw_only=True, frozen=True):
@@ -100,8 +112,14 @@ class Start(msgspec.Struct, kw_only=True, frozen=True):
     """which of "defect" and "flag" the command accepts as --defect NAME, --flag KEY=VALUE"""
     regions: list[str] = []
     """regions it will have: scenarios are validated against them before anything starts"""
+    presets: dict[str, list[str]] = {}
+    """named shapes the command accepts as --preset NAME, with the regions there are in each"""
     handles: list[str] = []
-    """handles it will have"""
+    """handles it will have; parts of a name between dots that are regions are what it belongs to"""
+    between_regions: list[str] = []
+    """those of `handles` that only a target of two regions or more has, though they name none"""
+    proxies: list[str] = []
+    """links that get a proxy, and so a handle, only when asked for: the command accepts each as --proxy NAME"""
     defects: list[str] = []
     """planted defects it knows"""
 
@@ -118,9 +136,15 @@ class Profile(msgspec.Struct, kw_only=True, frozen=True):
     users: Users = Users()
     handles: dict[str, dict[str, Any]] = {}
     """what chaos may touch, by name; the keys beside `backend` are the backend's own"""
+    fatal_together: list[list[str]] = []
+    """groups of handles (names or patterns): random faults never take two of one group at once"""
     start: Start | None = None
     missing: list[str] = []
     """parts the running target does without ("toxiproxy": no network faults)"""
+    operator_token_file: str = ""
+    """file with the token of whoever operates the running target; empty: not known"""
+    ca_file: str = ""
+    """PEM of the authority behind the certificates of the edges; empty: the system's"""
 
 
 def builtin_profiles() -> dict[str, Path]:
@@ -152,6 +176,35 @@ def _find(name: str) -> Path:
     raise UsageError(f"target: no profile {name!r}{nearest(name, builtins)}; a path ends in .toml")
 
 
+def with_preset(profile: Profile, preset: str) -> Profile:
+    """The profile of a target that will be started in that shape. Raises UsageError when it knows no such preset."""
+    start = profile.start
+    if start is None or not start.presets:
+        raise UsageError(f"--preset: target {profile.name} has no presets")
+    if preset not in start.presets:
+        raise UsageError(f"--preset: unknown preset {preset!r}{nearest(preset, start.presets)}")
+    regions = start.presets[preset]
+    absent = set(start.regions).difference(regions).union(start.between_regions if len(regions) < 2 else ())
+    shaped = msgspec.structs.replace(
+        start,
+        command=[*start.command, "--preset", preset],
+        regions=regions,
+        handles=[name for name in start.handles if absent.isdisjoint([name, *name.split(".")])],
+        proxies=[name for name in start.proxies if absent.isdisjoint(name.split("."))],
+    )
+    return msgspec.structs.replace(profile, start=shaped)
+
+
+def with_proxies(profile: Profile, links: Collection[str]) -> Profile:
+    """The profile of a target that will be started with proxies on these of its `start.proxies`."""
+    start = profile.start
+    if start is None or not links:
+        return profile
+    words = [word for link in links for word in ("--proxy", link)]
+    shaped = msgspec.structs.replace(start, command=[*start.command, *words], handles=[*start.handles, *links])
+    return msgspec.structs.replace(profile, start=shaped)
+
+
 def with_endpoints(profile: Profile, endpoints: Mapping[str, Any]) -> Profile:
     """The profile with the addresses and handles a started target reported (endpoints.json, docs/contract.md).
 
@@ -165,6 +218,8 @@ def with_endpoints(profile: Profile, endpoints: Mapping[str, Any]) -> Profile:
         regions={name: msgspec.convert(urls, RegionUrls) for name, urls in fields["regions"].items()},
         handles={**profile.handles, **fields["handles"]},
         missing=fields["missing"],
+        operator_token_file=fields["operator_token_file"],
+        ca_file=fields["ca_file"],
     )
 
 
@@ -184,6 +239,8 @@ def _hosts(profile: Profile) -> Iterator[tuple[str, str]]:
     for name, urls in profile.regions.items():
         yield f"regions.{name}.api", urlsplit(urls.api).hostname or ""
         yield f"regions.{name}.stream", urlsplit(urls.stream).hostname or ""
+        if urls.edge:
+            yield f"regions.{name}.edge", urlsplit(urls.edge).hostname or ""
     for name, handle in profile.handles.items():
         for key, value in handle.items():
             for text in value if isinstance(value, list) else [value]:
@@ -197,7 +254,10 @@ def _host_of(value: Any) -> str:
     if not isinstance(value, str):
         return ""
     if "://" in value:
-        return "" if value.startswith("unix:") else urlsplit(value).hostname or ""
+        try:
+            return "" if value.startswith("unix:") else urlsplit(value).hostname or ""
+        except ValueError:  # no URL at all: no host that could be allowed
+            return value
     host, colon, port = value.rpartition(":")
     return host.strip("[]") if colon and port.isdigit() and "/" not in host else ""
 

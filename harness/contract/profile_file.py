@@ -16,7 +16,12 @@ from harness.core.errors import nearest
 from harness.core.values import Parser, flag, one_of, positive_duration, text
 
 PLACEHOLDERS = ("python", "dir", "population", "users")
-HANDLE_KEYS = {"process": ("pid_file",), "container": ("container",), "toxiproxy": ("api", "proxy")}
+HANDLE_KEYS = {
+    "process": ("pid_file",),
+    "container": ("container",),
+    "toxiproxy": ("api", "proxy"),
+    "network": ("api", "links"),
+}
 """backends chaos knows, with the keys each cannot do without"""
 
 Fields = dict[str, Any]
@@ -32,11 +37,21 @@ def _list_of(item: Parser) -> Parser:
     return parse
 
 
-def _base_url(value: Any) -> str:
-    parts = urlsplit(text(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"must be a base URL such as http://127.0.0.1:8080, got {value!r}")
-    return str(value).rstrip("/")
+def base_url(value: Any) -> str:
+    """A URL without query, as clients take it: no slash at the end. Raises ValueError."""
+    address = text(value)
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket or a port that means nothing
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ValueError(f"must be a base URL such as http://127.0.0.1:8080, got {address!r}")
+    return address.rstrip("/")
+
+
+def _optional_url(value: Any) -> str:
+    return base_url(value) if value != "" else ""
 
 
 def _template(value: Any) -> str:
@@ -57,6 +72,23 @@ def _command(value: Any) -> list[str]:
     return words
 
 
+def _group(value: Any) -> list[str]:
+    names: list[str] = _list_of(text)(value)
+    if not names:
+        raise ValueError("must name handles, or patterns of them")
+    return names
+
+
+def _presets(value: Any) -> dict[str, list[str]]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a table of regions by preset, got {value!r}")
+    presets: dict[str, list[str]] = {text(name): _list_of(text)(regions) for name, regions in value.items()}
+    for name, regions in presets.items():
+        if not regions:
+            raise ValueError(f"{name} must have at least one region")
+    return presets
+
+
 def _identities(value: Any) -> tuple[int, int | None]:
     match = _RANGE.match(value) if isinstance(value, str) else None
     if match is None:
@@ -73,6 +105,7 @@ _TOP: Keys = {
     "name": ("name", text),
     "about": ("about", text),
     "adapter": ("adapter", one_of("feedstorm-v1")),
+    "fatal_together": ("fatal_together", _list_of(_group)),
 }
 _USERS: Keys = {
     "identities": ("identities", _identities),
@@ -85,7 +118,10 @@ _START: Keys = {
     "ready_timeout": ("ready_timeout_s", positive_duration),
     "options": ("options", _list_of(one_of("defect", "flag"))),
     "regions": ("regions", _list_of(text)),
+    "presets": ("presets", _presets),
     "handles": ("handles", _list_of(text)),
+    "between_regions": ("between_regions", _list_of(text)),
+    "proxies": ("proxies", _list_of(text)),
     "defects": ("defects", _list_of(text)),
 }
 _CAPABILITIES: Keys = {
@@ -95,14 +131,16 @@ _CAPABILITIES: Keys = {
         key: (key, flag)
         for key in (
             "resume", "paging", "seen", "since", "delete", "block", "like", "batch", "idempotency", "import", "regions",
+            "hide", "labels", "profile", "moderate", "flags",
         )
     },
 }  # fmt: skip
 _SLO: Keys = {
     key: (f"{key}_s", positive_duration) for key in ("visibility", "cross_region", "celebrity", "convergence")
 }
-_REGION: Keys = {"api": ("api", _base_url), "stream": ("stream", _base_url)}
-_SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles")
+_REGION: Keys = {"api": ("api", base_url), "stream": ("stream", base_url), "edge": ("edge", _optional_url)}
+_OPERATOR: Keys = {"token_file": ("operator_token_file", text)}
+_SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles", "operator")
 
 
 class _Problems(list[str]):
@@ -129,12 +167,13 @@ class _Problems(list[str]):
                 self.append(f"{dot}{key}: {error}")
         return fields
 
-    def regions(self, raw: Any) -> Fields:
-        """Base URLs by region; the stream's default to the api's."""
+    def regions(self, raw: Any, tolerant: bool = False) -> Fields:
+        """Base URLs by region; the stream's default to the api's. `tolerant`: other keys are ignored."""
         regions: Fields = {}
         for name, urls in self._members("regions", raw):
-            fields = self.table(f"regions.{name}", urls, _REGION, needs=("api",))
-            regions[name] = {"api": fields.get("api", ""), "stream": fields.get("stream", fields.get("api", ""))}
+            others = urls.keys() - _REGION.keys() if tolerant and isinstance(urls, Mapping) else ()
+            fields = self.table(f"regions.{name}", urls, _REGION, also=others, needs=("api",))
+            regions[name] = {"api": "", "stream": fields.get("api", ""), **fields}
         return regions
 
     def handles(self, raw: Any) -> Fields:
@@ -169,6 +208,7 @@ def parse_profile(raw: Mapping[str, Any], folder: Path) -> tuple[Fields, list[st
     fields["users"] = users
     fields["capabilities"] = problems.table("capabilities", raw.get("capabilities", {}), _CAPABILITIES)
     fields["slo"] = problems.table("slo", raw.get("slo", {}), _SLO)
+    fields |= problems.table("operator", raw.get("operator", {}), _OPERATOR)
     fields["regions"] = problems.regions(raw.get("regions", {}))
     fields["handles"] = problems.handles(raw.get("handles", {}))
     if "start" in raw:
@@ -191,13 +231,20 @@ def _expand(value: Any, folder: str) -> Any:
 
 
 def parse_endpoints(raw: Mapping[str, Any]) -> tuple[Fields, list[str]]:
-    """Regions, handles and missing parts of an endpoints file, and what is wrong with it. Other keys are ignored."""
+    """Regions, handles, missing parts and files of an endpoints file, and what is wrong with it.
+
+    Other keys are ignored.
+    """
     problems = _Problems()
     fields: Fields = {
-        "regions": problems.regions(raw.get("regions", {})),
+        "regions": problems.regions(raw.get("regions", {}), tolerant=True),
         "handles": problems.handles(raw.get("handles", {})),
         "missing": raw.get("missing", []),
     }
+    for key in ("operator_token_file", "ca_file"):
+        fields[key] = raw.get(key, "")
+        if not isinstance(fields[key], str):
+            problems.append(f"{key}: must be a path, got {fields[key]!r}")
     if not fields["regions"]:
         problems.append("regions: at least one is required")
     if not isinstance(fields["missing"], list) or not all(isinstance(part, str) for part in fields["missing"]):

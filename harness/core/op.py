@@ -39,6 +39,17 @@ class OpKind(StrEnum):
     """the server told the listener that it cannot fill a gap"""
 
 
+OP_METRICS = {
+    "post": "post_accept",
+    "feed": "feed_read",
+    "feed_new": "feed_new",
+    "signup": "signup",
+    "import": "import",
+    "stream_open": "stream_open",
+}
+"""kind of op -> the metric of its latency and failures"""
+
+
 class OpOutcome(StrEnum):
     """What is known of the effect."""
 

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from harness.core.errors import UsageError, nearest
+from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
 from harness.core.units import parse_duration_s, parse_rate_per_s
-from harness.core.values import Parser, flag, one_of, positive_duration, text
+from harness.core.values import Parser, flag, list_of, one_of, positive_duration, text, whole
 
 
 class Population(msgspec.Struct, kw_only=True, frozen=True):
@@ -70,6 +71,15 @@ class Phase(msgspec.Struct, kw_only=True, frozen=True):
     faults: tuple[FaultSpec, ...] = ()
 
 
+class Stop(msgspec.Struct, kw_only=True, frozen=True):
+    """When a run is ended while it is under way: as soon as one of the expressions does not hold."""
+
+    delay_s: float = 5.0
+    """from the first phase on, nothing is looked at for this long"""
+    expressions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """metric selector -> threshold expressions, as in `Scenario.expect`"""
+
+
 class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     """A resolved scenario."""
 
@@ -84,20 +94,14 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     load: Load = Load()
     expect: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """metric selector -> threshold expressions; "invariants" -> ("all",) or names; "recovery" -> ("<= 10s",)"""
+    chaos: RandomPlan | None = None
+    """faults to draw beside those of the phases"""
+    stop: Stop = Stop()
 
     @property
     def duration_s(self) -> float:
         """Length of the phases together, warm-up not included."""
         return sum(p.duration_s for p in self.phases)
-
-
-def _whole(minimum: int) -> Parser:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"must be a whole number >= {minimum}, got {value!r}")
-        return value
-
-    return parse
 
 
 def _ratio(value: Any) -> float:
@@ -112,29 +116,20 @@ def _graph(value: Any) -> str:
     raise ValueError(f'must be "power-law" or "edges:PATH", got {value!r}')
 
 
-def _list_of(item: Parser) -> Parser:
-    def parse(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"must be a list, got {value!r}")
-        return tuple(item(v) for v in value)
-
-    return parse
-
-
 def _expressions(value: Any) -> tuple[str, ...]:
-    return (text(value),) if isinstance(value, str) else _list_of(text)(value)
+    return (text(value),) if isinstance(value, str) else list_of(text)(value)
 
 
 # key in the file -> (field of the struct, parser)
 _POPULATION: dict[str, tuple[str, Parser]] = {
-    "users": ("users", _whole(2)),
+    "users": ("users", whole(2)),
     "graph": ("graph", _graph),
-    "mean_follows": ("mean_follows", _whole(1)),
-    "celebrities": ("celebrities", _list_of(_whole(1))),
+    "mean_follows": ("mean_follows", whole(1)),
+    "celebrities": ("celebrities", list_of(whole(1))),
     "hot_ratio": ("hot_ratio", _ratio),
-    "listeners": ("listeners", _whole(0)),
-    "history": ("history", _whole(0)),
-    "panel": ("panel", _whole(0)),
+    "listeners": ("listeners", whole(0)),
+    "history": ("history", whole(0)),
+    "panel": ("panel", whole(0)),
     "fetch_ratio": ("fetch_ratio", _ratio),
     "joined": ("joined", one_of("all", "none")),
     "reconnect_jitter": ("reconnect_jitter_s", parse_duration_s),
@@ -153,12 +148,13 @@ _PHASE: dict[str, tuple[str, Parser]] = {
 _TOP: dict[str, tuple[str, Parser]] = {
     "name": ("name", text),
     "about": ("about", text),
-    "tags": ("tags", _list_of(text)),
-    "seed": ("seed", _whole(0)),
+    "tags": ("tags", list_of(text)),
+    "seed": ("seed", whole(0)),
     "target": ("target", text),
     "warmup": ("warmup_s", parse_duration_s),
 }
-_SECTIONS = ("population", "load", "phase", "expect")
+_STOP: dict[str, tuple[str, Parser]] = {"delay": ("delay_s", parse_duration_s)}
+_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop")
 
 
 class _Reader:
@@ -216,6 +212,23 @@ class _Reader:
             return None
         return FaultSpec(**fields, params=params)
 
+    def chaos(self, raw: Any) -> RandomPlan | None:
+        """The table [chaos]."""
+        before = len(self.problems)
+        fields = self.table("chaos", raw, RANDOM_PLAN)
+        missing = [key for key in REQUIRED if isinstance(raw, Mapping) and key not in raw]
+        self.problems += [f"chaos.{key}: is required" for key in missing]
+        return RandomPlan(**fields) if len(self.problems) == before else None
+
+    def stop(self, raw: Any) -> Stop:
+        """The table [stop]: every key but `delay` is a selector."""
+        names = [key for key in raw if key not in _STOP] if isinstance(raw, Mapping) else []
+        fields = self.table("stop", raw, {**_STOP, **{name: (name, _expressions) for name in names}})
+        return Stop(
+            **{field: fields[field] for field, _ in _STOP.values() if field in fields},
+            expressions={name: fields[name] for name in names if name in fields},
+        )
+
     def phase(self, path: str, raw: Any) -> Phase | None:
         """One phase with its faults."""
         fields = self.table(path, raw, _PHASE, also=("faults",))
@@ -244,12 +257,13 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
     expected = raw.get("expect", {})
     names = expected if isinstance(expected, Mapping) else ()
     expect = reader.table("expect", expected, {name: (name, _expressions) for name in names})
+    chaos = reader.chaos(raw["chaos"]) if "chaos" in raw else None
+    stop = reader.stop(raw.get("stop", {}))
     reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
     if reader.problems:
         raise UsageError(reader.problems)
-    return Scenario(
-        **top, population=population, load=load, expect=expect, phases=tuple(p for p in phases if p is not None)
-    )
+    played = tuple(p for p in phases if p is not None)
+    return Scenario(**top, population=population, load=load, expect=expect, phases=played, chaos=chaos, stop=stop)
 
 
 def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> list[str]:

@@ -39,6 +39,28 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
+def whole(minimum: int) -> Parser:
+    """A parser of whole numbers from `minimum` on."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError(f"must be a whole number >= {minimum}, got {value!r}")
+        return value
+
+    return parse
+
+
+def list_of(item: Parser) -> Parser:
+    """A parser of lists, each member taken by `item`; gives a tuple."""
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, got {value!r}")
+        return tuple(item(member) for member in value)
+
+    return parse
+
+
 def positive_duration(value: Any) -> float:
     """Seconds in a duration longer than 0."""
     seconds = parse_duration_s(value)

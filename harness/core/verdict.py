@@ -25,6 +25,7 @@ class CheckKind(StrEnum):
     RECOVERY = "recovery"
     WITNESS = "witness"
     GENERATOR = "generator"
+    STOP = "stop"
 
 
 class Check(msgspec.Struct, kw_only=True):

@@ -37,19 +37,22 @@ class Phase(msgspec.Struct, kw_only=True):
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """One fault with its actual times, as the chaos schedule recorded it."""
+    """One fault with its actual times, as the chaos schedule recorded it; see `as_it_acted`."""
 
     id: str
     kind: str
     handle: str
     phase: str = ""
     injected_ns: int | None = None
+    """when the injection began; null: it never did"""
     undone_ns: int | None = None
     region: str | None = None
     regions: list[str] = []
     due_ns: int | None = None
     witnessed_ns: int | None = None
     undo_started_ns: int | None = None
+    inject_error: str = ""
+    """why the injection was refused, or failed half way; empty: it did not fail"""
     params: dict[str, Any] = {}
     witness: dict[str, Any] = {}
     undo: dict[str, Any] = {}
@@ -73,6 +76,27 @@ class LoadReport(msgspec.Struct, kw_only=True):
     loop_lag_max_ms: float = 0.0
     completed: bool = False
     errors: list[str] = []
+
+
+class StopReport(msgspec.Struct, kw_only=True):
+    """What came of a run's stop conditions, and who ended it before its time."""
+
+    conditions: list[str] = []
+    """selector and threshold of each"""
+    looks: int = 0
+    seen: dict[str, int] = {}
+    """condition -> looks at which something was measured"""
+    broken: str = ""
+    """the condition that ended the run"""
+    value: float | None = None
+    bound: float | None = None
+    unit: str = ""
+    """of the broken condition, as a check shows them"""
+    ended_ns: int | None = None
+    """when the phases ended, if that was before their time"""
+    reason: str = ""
+    by_operator: bool = False
+    """a game day, which ends when its operator wants"""
 
 
 class Scrape(msgspec.Struct, kw_only=True):
@@ -105,6 +129,7 @@ class Case:
     faults: list[Fault] = field(default_factory=list)
     load: list[LoadReport] = field(default_factory=list)
     scrapes: list[Scrape] = field(default_factory=list)
+    stop: StopReport | None = None
 
     @property
     def t0_ns(self) -> int:
@@ -183,10 +208,22 @@ def read_case(run: RunDirectory) -> Case:
         scenario=scenario,
         profile=profile,
         phases=with_kinds(phases),
-        faults=_lines(run.faults, Fault),
+        faults=[as_it_acted(fault) for fault in _lines(run.faults, Fault)],
         load=_lines(run.generator, LoadReport),
         scrapes=_lines(run.path / "scrapes.jsonl", Scrape),
+        stop=msgspec.json.decode(run.stop.read_bytes(), type=StopReport) if run.stop.exists() else None,
     )
+
+
+def as_it_acted(fault: Fault) -> Fault:
+    """The fault, without a time of injection when it was refused or failed before it touched anything.
+
+    The schedule records the time of every attempt. One that failed half way was undone, and keeps its times; one whose
+    undo failed as well is active for ever.
+    """
+    if fault.inject_error and fault.undone_ns is None and fault.undo.get("ok"):
+        return msgspec.structs.replace(fault, injected_ns=None)
+    return fault
 
 
 def with_kinds(phases: list[Phase]) -> list[Phase]:

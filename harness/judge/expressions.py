@@ -104,24 +104,30 @@ def parse_expectations(
 
     `phases` and `regions` are the names that selectors may use; empty: any name is taken.
     """
-    problems: list[str] = []
-    slos: list[Slo] = []
     allowed = {"phase": {*phases, *PHASE_KINDS} if phases else set(), "region": set(regions)}
-    for key, expressions in expect.items():
-        if key in SECTIONS:
-            continue
-        slo = _slo(key, tuple(expressions), allowed, problems)
-        if slo is not None:
-            slos.append(slo)
+    slos, problems = parse_slos("expect", {k: v for k, v in expect.items() if k not in SECTIONS}, allowed)
     invariants = _invariants(expect.get("invariants"), problems)
     recovery_s = _recovery(expect.get("recovery"), problems)
     if problems:
         raise UsageError(problems)
-    return Expectations(slos=tuple(slos), invariants=invariants, recovery_s=recovery_s)
+    return Expectations(slos=slos, invariants=invariants, recovery_s=recovery_s)
 
 
-def _slo(key: str, expressions: tuple[str, ...], allowed: Mapping[str, set[str]], problems: list[str]) -> Slo | None:
-    path = f"expect.{key}"
+def parse_slos(
+    section: str, table: Mapping[str, Iterable[str]], allowed: Mapping[str, set[str]]
+) -> tuple[tuple[Slo, ...], list[str]]:
+    """The SLOs in a table of selectors and thresholds, and its problems, each with its path.
+
+    `allowed`: values that a tag may have; absent or empty: any.
+    """
+    problems: list[str] = []
+    slos = [_slo(f"{section}.{key}", key, tuple(texts), allowed, problems) for key, texts in table.items()]
+    return tuple(slo for slo in slos if slo is not None), problems
+
+
+def _slo(
+    path: str, key: str, expressions: tuple[str, ...], allowed: Mapping[str, set[str]], problems: list[str]
+) -> Slo | None:
     match = _SELECTOR.match(key)
     metric = match[1] if match else re.split(r"[{\s]", key, maxsplit=1)[0]
     if not metric.startswith("target:") and metric not in METRICS:

@@ -16,6 +16,7 @@ from harness.judge.invariants import CHECKERS, witness
 from harness.judge.recovery import judge_recovery
 from harness.judge.series import phases_in_seconds, write_series
 from harness.judge.slos import judge_slos
+from harness.judge.stops import judge_stops
 from harness.judge.tables import open_tables
 from harness.judge.trial import Trial, run_checker
 from harness.record.parquet import to_parquet
@@ -31,7 +32,7 @@ def judge(run: RunDirectory) -> Verdict:
     2. parse what the scenario expects
     3. convert the history to Parquet, unless that was done
     4. build the tables: ops, posts, pages, streams; who follows whom; what each read had to show
-    5. SLOs, each threshold in each phase
+    5. stop conditions; SLOs, each threshold in each phase
     6. invariants, each over the whole history (a crash is one inconclusive check); witness whenever there are faults
     7. recovery after each fault
     8. generator health
@@ -71,13 +72,13 @@ def open_trial(case: Case, ops: Path) -> Iterator[Trial]:
 
 def judge_trial(trial: Trial, expected: Expectations) -> list[Check]:
     """All checks, in the order of the stages."""
-    checks = list(judge_slos(trial, expected.slos))
+    checks = [*judge_stops(trial.case), *judge_slos(trial, expected.slos)]
     names = list(expected.invariants)
     if "witness" not in names and witness.is_due(trial.case):
         names.append("witness")
     checks += [run_checker(name, CHECKERS[name], trial) for name in names]
     if expected.recovery_s is not None:
-        checks += judge_recovery(trial, expected.recovery_s)
+        checks += judge_recovery(trial, expected.recovery_s, expected.slos)
     return checks + judge_generator(trial.case)
 
 

@@ -17,19 +17,10 @@ from __future__ import annotations
 import duckdb
 
 from harness.core.clock import NS_PER_S
+from harness.core.op import OP_METRICS
 
 FETCH_WITHIN_NS = 2 * NS_PER_S
 """a fetch belongs to an event when it is sent at most this long after it"""
-
-OP_METRICS = {
-    "post": "post_accept",
-    "feed": "feed_read",
-    "feed_new": "feed_new",
-    "signup": "signup",
-    "import": "import",
-    "stream_open": "stream_open",
-}
-"""kind of op -> the metric of its latency and failures"""
 
 
 def build(con: duckdb.DuckDBPyConnection) -> None:

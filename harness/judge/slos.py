@@ -1,6 +1,7 @@
 """Judges SLOs: each threshold in each phase is one check, over the exact samples of the phase.
 
 A percentile needs 1 / (1 - q) samples to mean anything: with fewer, meeting it is inconclusive, missing it fails.
+In a phase with a fault that has no witness no threshold passes: nothing is known of behaviour under that fault.
 `failures == 0` over n ops proves, with 95 % confidence, a failure rate below 3 / n (rule of three): it is printed.
 """
 
@@ -16,7 +17,8 @@ from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
 from harness.judge.case import Phase
 from harness.judge.expressions import PHASE_KINDS, Slo, Threshold
-from harness.judge.trial import Trial
+from harness.judge.invariants.witness import unproven_phases
+from harness.judge.trial import Trial, doubted
 
 EVIDENCE = 5
 _MS = 1e6
@@ -24,13 +26,14 @@ _MS = 1e6
 
 def judge_slos(trial: Trial, slos: tuple[Slo, ...]) -> Iterator[Check]:
     """One check a threshold and phase, in the scenario's order."""
+    unproven = unproven_phases(trial.case)
     for slo in slos:
         phases = chosen_phases(trial.case.judged_phases, slo.tags.get("phase"))
         if not phases:
             yield from _absent(slo)
         for phase in phases:
             for threshold in slo.thresholds:
-                yield judge_threshold(trial, slo, phase, threshold)
+                yield doubted(judge_threshold(trial, slo, phase, threshold), unproven.get(phase.name, ""))
 
 
 def _absent(slo: Slo) -> Iterator[Check]:
@@ -60,8 +63,8 @@ def judge_threshold(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold) 
         kind=CheckKind.SLO,
         verdict=Outcome.INCONCLUSIVE,
         phase=phase.name,
-        bound=threshold.bound / _MS if threshold.unit == "ns" else threshold.bound,
-        unit={"ns": "ms", "%": "share"}.get(threshold.unit, threshold.unit),
+        bound=shown(threshold, threshold.bound),
+        unit=shown_unit(threshold),
         reason=missing,
         skipped=bool(missing),
     )
@@ -70,6 +73,16 @@ def judge_threshold(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold) 
     if slo.metric.startswith("target:"):
         return _judge_target(trial, slo, phase, threshold, check)
     return _judge_samples(trial, slo, phase, threshold, check)
+
+
+def shown(threshold: Threshold, value: float) -> float:
+    """A value in the unit of the bound as a check shows it, in `shown_unit`."""
+    return value / _MS if threshold.unit == "ns" else value
+
+
+def shown_unit(threshold: Threshold) -> str:
+    """The unit of a check's value and bound."""
+    return {"ns": "ms", "%": "share"}.get(threshold.unit, threshold.unit)
 
 
 def _missing(trial: Trial, slo: Slo) -> str:
@@ -94,7 +107,7 @@ def _where(slo: Slo, phase: Phase) -> tuple[str, dict[str, Any]]:
 def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, check: Check) -> Check:
     where, values = _where(slo, phase)
     [(count, failed, measured)] = trial.rows(
-        f"SELECT count(*), count(*) FILTER (NOT ok), {_aggregate(threshold)} FROM sample WHERE {where}", **values
+        f"SELECT count(*), count(*) FILTER (NOT ok), {aggregate(threshold)} FROM sample WHERE {where}", **values
     )
     good = count - failed
     check.observations = good if threshold.unit == "ns" else count
@@ -107,7 +120,8 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
     return check
 
 
-def _aggregate(threshold: Threshold) -> str:
+def aggregate(threshold: Threshold) -> str:
+    """The value of a threshold on times over samples, as SQL, in nanoseconds; NULL for what is counted."""
     if threshold.aggregation in ("p", "med"):
         return f"quantile_disc(value_ns, {threshold.quantile}) FILTER (ok)"
     if threshold.aggregation in ("avg", "min", "max"):
@@ -141,7 +155,7 @@ def _decide(check: Check, threshold: Threshold, value: float | None) -> None:
     if value is None or math.isnan(value):
         check.reason = "no samples"
         return
-    check.value = value / _MS if threshold.unit == "ns" else value
+    check.value = shown(threshold, value)
     if not threshold.holds(value):
         check.verdict = Outcome.FAIL
         if threshold.unit == "ns":

@@ -161,6 +161,14 @@ class Checker:
     """why there is nothing to check in this case; empty: there is"""
 
 
+def doubted(check: Check, why: str) -> Check:
+    """The check when a fault it is about has no witness, `why` (empty: it has one): it cannot pass, but still fail."""
+    if why and not check.skipped and check.verdict is not Outcome.FAIL:
+        check.verdict = Outcome.INCONCLUSIVE
+        check.reason = "; ".join(part for part in (why, check.reason) if part)
+    return check
+
+
 def run_checker(name: str, checker: Checker, trial: Trial) -> Check:
     """The check of the verdict. Never raises."""
     reason = _skip_reason(checker, trial.case)

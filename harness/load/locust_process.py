@@ -4,6 +4,8 @@ Reads commands from standard input, one JSON object a line, and prints one statu
 
     ready -> {"cmd": "start", "t0_ns": N} -> running -> (end of the plan, {"cmd": "stop"}, or end of input) -> done
 
+{"cmd": "cut", "end_ns": N} on the way: the plan ends N ns after t0, what is due later is not asked for any more.
+
 At the end it waits for ops in flight (10 s at most; cut ones are recorded as info), writes its history and
 histograms, and adds its line to generator.jsonl. Logs go to standard error. Imports Locust: never import this
 module elsewhere.
@@ -140,6 +142,8 @@ class LocustProcess:
                 continue
             if order.get("cmd") == "start" and not self.started.ready():
                 self.started.set(int(order["t0_ns"]))
+            elif order.get("cmd") == "cut":
+                self.work.cut(int(order["end_ns"]))
             elif order.get("cmd") == "stop":
                 break
         self._stop()
@@ -170,7 +174,7 @@ class LocustProcess:
         return {
             "process": self.name,
             "kind": "locust",
-            "planned": len(work.schedule),
+            "planned": work.planned,
             "sent": work.sent,
             "late": work.late,
             "dropped": work.dropped,
@@ -202,6 +206,7 @@ class LocustProcess:
             "lag_p99_ms": self.lag.p99_ms,
             "users": self.environment.runner.user_count,
             "ops": self.recorder.ops_status(),
+            "recent": self.recorder.recent_status(),
         }
         sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
         sys.stdout.flush()

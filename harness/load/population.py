@@ -20,10 +20,11 @@ from harness.core.scenario import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
 from harness.load.edge_list import Ints, read_edges
-from harness.load.power_law import celebrity_threshold, power_law_edges
+from harness.load.power_law import celebrity_threshold, power_law_rows
 
 VERSION = 1
 EDGES = "edges:"
+_HOT_AT_ONCE = 4_000_000
 
 
 class PopulationFile(msgspec.Struct, kw_only=True, frozen=True):
@@ -90,9 +91,9 @@ def make_population(spec: PopulationSpec, seed: int) -> Population:
     """The population a scenario asks for. Raises UsageError when its edge list is malformed or too dense."""
     if spec.graph.startswith(EDGES):
         return _loaded(spec, seed)
-    followers, followees = power_law_edges(spec.users, spec.mean_follows, spec.celebrities, seed)
+    offsets, followees = power_law_rows(spec.users, spec.mean_follows, spec.celebrities, seed)
     threshold = celebrity_threshold(spec.users, spec.mean_follows, spec.celebrities)
-    return _population(spec.users, followers, followees, len(spec.celebrities), threshold, spec.hot_ratio, seed)
+    return _population(offsets, followees, len(spec.celebrities), threshold, spec.hot_ratio, seed)
 
 
 def resolved(scenario: Scenario, population: Population) -> Scenario:
@@ -133,17 +134,20 @@ def _loaded(spec: PopulationSpec, seed: int) -> Population:
     place[np.concatenate([stars, others])] = np.arange(users)
     keys = np.sort(place[followers] * users + place[followees])
     threshold = celebrity_threshold(users, max(1, len(keys) // users), [int(counts[s]) for s in stars])
-    return _population(users, keys // users, keys % users, len(stars), threshold, spec.hot_ratio, seed)
+    offsets = np.zeros(users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys // users, minlength=users), out=offsets[1:])
+    return _population(offsets, (keys % users).astype(np.uint32), len(stars), threshold, spec.hot_ratio, seed)
 
 
 def _population(
-    users: int, followers: Ints, followees: Ints, celebrities: int, threshold: int, hot_ratio: float, seed: int
+    offsets: Ints, followees: NDArray[np.uint32], celebrities: int, threshold: int, hot_ratio: float, seed: int
 ) -> Population:
-    """Edges ordered by follower, then followee, as compressed rows with hot flags."""
-    offsets = np.zeros(users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(followers, minlength=users), out=offsets[1:])
-    hot = (rng(seed, "population", "hot").random(len(followees)) < hot_ratio).astype(np.uint8)
-    return Population(offsets, followees.astype(np.uint32), hot, tuple(range(celebrities)), threshold)
+    """Compressed rows with hot flags, drawn a part at a time."""
+    generator, hot = rng(seed, "population", "hot"), np.empty(len(followees), dtype=np.uint8)
+    for start in range(0, len(hot), _HOT_AT_ONCE):
+        part = hot[start : start + _HOT_AT_ONCE]
+        part[:] = generator.random(len(part)) < hot_ratio
+    return Population(offsets, followees, hot, tuple(range(celebrities)), threshold)
 
 
 def write_population(population: Population, spec: PopulationSpec, seed: int, folder: Path) -> None:

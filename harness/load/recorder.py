@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.clock import NS_PER_MS
-from harness.core.op import Op, OpOutcome
+from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
+from harness.core.op import OP_METRICS, Op, OpOutcome
 from harness.load.plan import LoadPlan
 from harness.record.histograms import Histograms
 from harness.record.history import HistoryWriter
 
 RECENT_S = 5
-"""the live p99 covers this many seconds"""
+"""what is shown of a run under way covers this many seconds"""
+MOST_SAMPLES = 2_000
+"""latencies of one kind and region in a status line"""
 
 
 class OpCounts:
@@ -28,13 +30,68 @@ class OpCounts:
     def __init__(self) -> None:
         self.count = 0
         self.failed = 0
-        self.recent: deque[list[int]] = deque([[]], maxlen=RECENT_S)
+
+
+class Recent:
+    """What ended within the last RECENT_S seconds, since load began: latencies in ns, and failures, by kind, region."""
+
+    def __init__(self, from_ns: int = 0) -> None:
+        """`from_ns`: when load begins; until then no time passes here."""
+        self._from_ns = from_ns
+        self._seconds: deque[_Second] = deque([_Second()], maxlen=RECENT_S + 1)
+
+    def add(self, op: Op) -> None:
+        """Count a finished op."""
+        ended = self._seconds[-1].ended
+        here = ended.get((op.kind, op.region))
+        if here is None:
+            here = ended[op.kind, op.region] = _Ended()
+        if op.outcome is OpOutcome.OK:
+            here.latencies_ns.append(op.done_ns - op.due_ns)
+        else:
+            here.failed += 1
+
+    def tick(self) -> None:
+        """Once a second."""
+        self._seconds.append(_Second())
+
+    def latencies_ns(self, kind: str) -> list[int]:
+        """Of successful ops of the kind, all regions together."""
+        every = (ended for second in self._seconds for (k, _), ended in second.ended.items() if k == kind)
+        return [ns for ended in every for ns in ended.latencies_ns]
 
     def status(self) -> dict[str, Any]:
-        """As it appears in the status line; p99 over the last seconds, 0 when nothing finished."""
-        latencies = [latency for second in self.recent for latency in second]
-        p99 = float(np.percentile(latencies, 99)) / NS_PER_MS if latencies else 0.0
-        return {"count": self.count, "failed": self.failed, "p99_ms": round(p99, 2)}
+        """As it appears in the status line: the ops that SLOs speak of, by kind and region; latencies ascending, in µs.
+
+        Of more than MOST_SAMPLES every second, third, ... latency is sent, the slowest always.
+        """
+        ops: dict[str, dict[str, dict[str, Any]]] = {}
+        for kind, region in {key for second in self._seconds for key in second.ended if key[0] in OP_METRICS}:
+            found = [s.ended[kind, region] for s in self._seconds if (kind, region) in s.ended]
+            us = sorted(ns // 1000 for ended in found for ns in ended.latencies_ns)
+            step = -(-len(us) // MOST_SAMPLES) or 1
+            failed = sum(ended.failed for ended in found)
+            ops.setdefault(kind, {})[region] = {"ok": len(us), "failed": failed, "us": us[::-step][::-1]}
+        start_ns = max(self._from_ns, self._seconds[0].start_ns)
+        return {"seconds": max(0, now_ns() - start_ns) / NS_PER_S, "ops": ops}
+
+
+class _Ended:
+    """Ops of one kind and region that ended in one second."""
+
+    __slots__ = ("failed", "latencies_ns")
+
+    def __init__(self) -> None:
+        self.latencies_ns: list[int] = []
+        self.failed = 0
+
+
+class _Second:
+    """One second."""
+
+    def __init__(self) -> None:
+        self.start_ns = now_ns()
+        self.ended: dict[tuple[str, str], _Ended] = {}
 
 
 class Recorder:
@@ -46,14 +103,17 @@ class Recorder:
         self.histograms = Histograms()
         self.outcomes = dict.fromkeys(OpOutcome, 0)
         self._log = run.histograms / f"{name}.hlog"
+        self._begin_ns = plan.phases[0].start_ns
         self._ends = [phase.end_ns for phase in plan.phases]
         self._names = [phase.name for phase in plan.phases]
         self._t0_ns = 0
         self._counts: dict[str, OpCounts] = {}
+        self._recent = Recent()
 
     def start(self, t0_ns: int) -> None:
-        """Fix time zero; ops are put into phases by their due time."""
+        """Fix time zero; ops are put into phases by their due time. What is recent begins with the first phase."""
         self._t0_ns = t0_ns
+        self._recent = Recent(t0_ns + self._begin_ns)
 
     def phase(self, time_ns: int) -> str:
         """Name of the phase at a monotonic time."""
@@ -65,9 +125,9 @@ class Recorder:
         self.outcomes[op.outcome] += 1
         counts = self._counts.setdefault(op.kind, OpCounts())
         counts.count += 1
+        self._recent.add(op)
         if op.outcome is OpOutcome.OK:
             self.measure(op.kind, op.region, op.due_ns, op.done_ns)
-            counts.recent[-1].append(op.done_ns - op.due_ns)
         else:
             counts.failed += 1
 
@@ -76,14 +136,22 @@ class Recorder:
         self.histograms.record(name, region, self.phase(due_ns), done_ns - due_ns)
 
     def ops_status(self) -> dict[str, Any]:
-        """{kind: counts} for the status line."""
-        return {kind: counts.status() for kind, counts in self._counts.items()}
+        """{kind: counts so far, and the p99 of the last seconds (0 when nothing ended)} for the status line."""
+        return {kind: self._op_status(kind, counts) for kind, counts in self._counts.items()}
+
+    def _op_status(self, kind: str, counts: OpCounts) -> dict[str, Any]:
+        latencies = self._recent.latencies_ns(kind)
+        p99_ms = float(np.percentile(latencies, 99)) / NS_PER_MS if latencies else 0.0
+        return {"count": counts.count, "failed": counts.failed, "p99_ms": round(p99_ms, 2)}
+
+    def recent_status(self) -> dict[str, Any]:
+        """The last seconds in detail, for the status line."""
+        return self._recent.status()
 
     def tick(self) -> None:
-        """Once a second: flush the history, move the window of the live percentiles."""
+        """Once a second: flush the history, move the window of what is recent."""
         self.history.flush_if_due()
-        for counts in self._counts.values():
-            counts.recent.append([])
+        self._recent.tick()
 
     def close(self) -> Path:
         """Write everything. Returns the path of the histogram log."""

@@ -6,6 +6,8 @@ and prints one status line a second:
     ready -> {"cmd": "open"} -> streams open, paced -> {"cmd": "start", "t0_ns": N} -> running
           -> {"cmd": "stop"}, end of input or SIGTERM -> done
 
+{"cmd": "cut", "end_ns": N} on the way: the plan ends N ns after t0 already.
+
 At the end it closes its streams, writes its history and histograms, and adds its line to generator.jsonl.
 Logs go to standard error. asyncio and uvloop: Locust is never imported here.
 """
@@ -78,6 +80,7 @@ class StreamEngine:
         )
         self._engines = count
         self._t0_ns = NOT_YET_NS
+        self._end_ns = plan.end_ns
         self._ended_ns = 0
         self._dropped = 0
         self._stopping = asyncio.Event()
@@ -125,6 +128,8 @@ class StreamEngine:
             self.fleet.count_late_from_now()
             gc.collect()
             gc.freeze()
+        elif name == "cut":
+            self._end_ns = int(order["end_ns"])
         elif name == "stop":
             self._stopping.set()
 
@@ -156,7 +161,7 @@ class StreamEngine:
             "max_late_ms": round(max(fleet.max_late_ns, fetch.max_late_ns) / NS_PER_MS, 3),
             "loop_lag_p99_ms": self.lag.p99_ms,
             "loop_lag_max_ms": self.lag.max_ms,
-            "completed": self._ended_ns >= self._t0_ns + self.plan.end_ns,
+            "completed": self._ended_ns >= self._t0_ns + self._end_ns,
             "errors": self._errors(),
         }
 
@@ -170,14 +175,16 @@ class StreamEngine:
         return [*errors, f"{len(never)} of {len(self.fleet.listeners)} listeners never had a stream: {reasons}"]
 
     async def _report(self) -> None:
-        printed = 0.0
+        printed = ticked = 0.0
         loop = asyncio.get_running_loop()
         while True:
             opening = self._opening and self.fleet.open < len(self.fleet.listeners)
+            if loop.time() - ticked >= STATUS_EVERY_S - 0.01:
+                ticked = loop.time()
+                self.recorder.tick()
             if loop.time() - printed >= (STATUS_WHILE_OPENING_S if opening else STATUS_EVERY_S) - 0.01:
                 printed = loop.time()
                 self._print_status()
-                self.recorder.tick()
             await asyncio.sleep(STATUS_WHILE_OPENING_S)
 
     def _print_status(self) -> None:
@@ -197,6 +204,7 @@ class StreamEngine:
             "events": self.fleet.events_seen,
             "problems": dict(self.fleet.problems.most_common(5)),
             "ops": self.recorder.ops_status(),
+            "recent": self.recorder.recent_status(),
         }
         sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
         sys.stdout.flush()

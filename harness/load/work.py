@@ -6,6 +6,7 @@ waits, and counts as late; when as many wait as there are users, it is dropped, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 import gevent
@@ -52,6 +53,8 @@ class Work:
     ) -> None:
         """`pools` names the user class of each kind; `grow(class, n)` adds users to it, up to `limit`."""
         self.schedule = schedule
+        self.planned = len(schedule)
+        """arrivals that were asked for"""
         self.pools = {name: Pool() for name in pools.values()}
         self._pool_of = {kind: self.pools[name] for kind, name in pools.items()}
         self._name_of = dict(pools)
@@ -65,8 +68,8 @@ class Work:
 
     @property
     def completed(self) -> bool:
-        """Every arrival of the schedule was handed out."""
-        return self.next >= len(self.schedule)
+        """Every arrival that was asked for was handed out."""
+        return self.next >= self.planned
 
     @property
     def outstanding(self) -> int:
@@ -74,16 +77,20 @@ class Work:
         return self._pending_polls + sum(pool.busy + pool.waiting for pool in self.pools.values())
 
     def dispatch(self, t0_ns: int) -> None:
-        """Hand out the schedule in real time; returns at its end or when stopped."""
+        """Hand out the schedule in real time; returns at its end, where it was cut, or when stopped."""
         self.t0_ns = t0_ns
         for arrival in self.schedule:
             wait_s = (t0_ns + arrival.due_ns - now_ns()) / NS_PER_S
             if wait_s > 0 and self.stopped.wait(wait_s):
                 return
-            if self.stopped.is_set():
+            if self.stopped.is_set() or self.completed:
                 return
             self.next += 1
             self.offer(arrival)
+
+    def cut(self, end_ns: int) -> None:
+        """End the schedule `end_ns` after t0, before its time: later arrivals are not asked for."""
+        self.planned = bisect_left(self.schedule, end_ns, key=lambda arrival: arrival.due_ns)
 
     def offer(self, arrival: Arrival) -> None:
         """Queue one arrival that is due now; grow the pool, or drop the arrival, when nobody is free."""

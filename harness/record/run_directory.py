@@ -43,6 +43,26 @@ class RunDirectory:
         return self.path / "faults.jsonl"
 
     @property
+    def faults_by_hand(self) -> Path:
+        """The same for faults injected by `feedstorm faults inject` meanwhile; the last line of an id counts."""
+        return self.path / "faults.by-hand.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """What must be undone (`chaos.ledger`)."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def live(self) -> Path:
+        """Says who leads the run, while it takes faults by hand, JSON (`harness.run.live`)."""
+        return self.path / "live.json"
+
+    @property
+    def stop(self) -> Path:
+        """What came of the stop conditions, JSON of `harness.judge.case.StopReport`; absent: there were none."""
+        return self.path / "stop.json"
+
+    @property
     def generator(self) -> Path:
         """One JSON line a load process: late and dropped arrivals, loop lag, exit (see `harness.load`)."""
         return self.path / "generator.jsonl"

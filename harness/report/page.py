@@ -23,6 +23,7 @@ from harness.report.wording import bound_text, counted, failing_first, headline,
 
 TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
+    CheckKind.STOP: "Stop conditions",
     CheckKind.SLO: "Service levels",
     CheckKind.INVARIANT: "Invariants",
     CheckKind.RECOVERY: "Recovery",
@@ -248,12 +249,13 @@ def _commands(data: RunData) -> list[tuple[str, str]]:
     again += ["--target", made.target] if made.target else []
     for defect in made.defects:
         again += ["--defect", defect]
-    command = made.command if made.command.startswith("feedstorm run") else shlex.join(again)
+    by_hand = made.command.startswith("feedstorm gameday")
+    command = made.command if by_hand or made.command.startswith("feedstorm run") else shlex.join(again)
     if "--seed" not in command:
         command += f" --seed {data.verdict.seed}"
     run = shlex.quote(data.path)
     return [
-        (command, "the same ops and the same faults again"),
+        (command, "the same load again" if by_hand else "the same ops and the same faults again"),
         (f"feedstorm check {run}", "judge this recording again"),
         (f'feedstorm query {run} "select kind, outcome, count(*) from ops group by all"', "ask its history"),
     ]

@@ -10,7 +10,7 @@ import msgspec
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
-from harness.judge.case import LoadReport
+from harness.judge.case import Fault, LoadReport, as_it_acted
 from harness.record.run_directory import RunDirectory
 
 T = TypeVar("T")
@@ -83,21 +83,6 @@ class _Phase(msgspec.Struct, kw_only=True):
     kind: str = ""
 
 
-class _Fault(msgspec.Struct, kw_only=True):
-    id: str
-    kind: str
-    handle: str
-    phase: str = ""
-    colour: str = ""
-    due_ns: int | None = None
-    injected_ns: int | None = None
-    witnessed_ns: int | None = None
-    undone_ns: int | None = None
-    params: dict[str, Any] = {}
-    witness: dict[str, Any] = {}
-    undo: dict[str, Any] = {}
-
-
 class _Scenario(msgspec.Struct, kw_only=True):
     about: str = ""
 
@@ -143,7 +128,7 @@ def read_run(run: RunDirectory) -> RunData:
         about=scenario.about if scenario else "",
         manifest=_read(run.manifest, Manifest) or Manifest(),
         phases=[_phase(p, t0_ns) for p in phases],
-        faults=[_fault(f, t0_ns) for f in _read_lines(run.faults, _Fault)],
+        faults=[_fault(as_it_acted(f), t0_ns) for f in _read_lines(run.faults, Fault)],
         load=_read_lines(run.generator, LoadReport),
         per_second=series.per_second,
         percentiles=series.percentiles,
@@ -165,7 +150,7 @@ def _phase(phase: _Phase, t0_ns: int) -> PhaseWindow:
     return PhaseWindow(name=phase.name, kind=kind, start_s=start_s, end_s=end_s)
 
 
-def _fault(fault: _Fault, t0_ns: int) -> FaultWindow:
+def _fault(fault: Fault, t0_ns: int) -> FaultWindow:
     def seconds(at_ns: int | None) -> float | None:
         return None if at_ns is None else (at_ns - t0_ns) / NS_PER_S
 

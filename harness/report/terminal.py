@@ -48,6 +48,15 @@ class ActiveFault(msgspec.Struct, kw_only=True):
     """until its undo; negative: being undone"""
 
 
+class SloLine(msgspec.Struct, kw_only=True):
+    """One expectation over the last seconds."""
+
+    name: str
+    value: str = ""
+    holds: bool | None = None
+    """None: nothing was measured"""
+
+
 class LiveState(msgspec.Struct, kw_only=True):
     """One moment of a run."""
 
@@ -71,6 +80,11 @@ class LiveState(msgspec.Struct, kw_only=True):
     events_per_s: float = 0.0
     ops: Sequence[OpLine] = ()
     faults: Sequence[ActiveFault] = ()
+    slos: Sequence[SloLine] = ()
+    forbidden: str = ""
+    """why no fault may begin; empty: they may"""
+    keys: str = ""
+    """what can be typed, in a line"""
 
 
 class LivePanel:
@@ -119,6 +133,7 @@ def plain_line(state: LiveState) -> str:
     if state.streams_wanted:
         words.append(f"{state.streams_open}/{state.streams_wanted} streams, {state.events_per_s:.0f} events/s")
     words += [f"FAULT {f.kind} {f.handle}" for f in state.faults]
+    words += [f"BROKEN {slo.name} ({slo.value})" for slo in state.slos if slo.holds is False]
     return " | ".join(words)
 
 
@@ -129,8 +144,14 @@ def draw(state: LiveState) -> RenderableType:
         parts += [Text(), _rates(state)]
     if state.ops:
         parts += [Text(), _ops(state.ops)]
+    if state.slos:
+        parts += [Text(), _slos(state.slos)]
     if state.faults:
         parts += [Text(), *(_fault(fault) for fault in state.faults)]
+    if state.forbidden:
+        parts += [Text(), Text(f"■ new faults are forbidden: {state.forbidden}", style="bold yellow")]
+    if state.keys:
+        parts += [Text(), Text(state.keys, style="dim")]
     title = Text.assemble((state.scenario, "bold"), (f"  on {state.target}" if state.target else "", "dim"))
     return Panel(Group(*parts), title=title, title_align="left", border_style="dim", padding=(1, 2), width=84)
 
@@ -220,6 +241,17 @@ def _ops(ops: Sequence[OpLine]) -> RenderableType:
     for op in ops:
         failed = Text(f"{op.failed:,}" if op.failed else "·", style="red" if op.failed else "dim")
         table.add_row(op.kind, f"{op.count:,}", failed, f"{op.p99_ms:,.0f} ms")
+    return table
+
+
+def _slos(slos: Sequence[SloLine]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("expected, over the last seconds", no_wrap=True)
+    table.add_column("now", justify="right", min_width=10)
+    for slo in slos:
+        mark, style = {True: ("✓ ", "green"), False: ("✗ ", "bold red"), None: ("· ", "dim")}[slo.holds]
+        name = Text.assemble((mark, style), (slo.name, style if slo.holds is False else ""))
+        table.add_row(name, Text(slo.value, style=style))
     return table
 
 

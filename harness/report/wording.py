@@ -8,7 +8,14 @@ from collections.abc import Iterable, Sequence
 from harness.core.verdict import Check, CheckKind, Outcome, Verdict
 
 RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
-KINDS = (CheckKind.INVARIANT, CheckKind.SLO, CheckKind.RECOVERY, CheckKind.WITNESS, CheckKind.GENERATOR)
+KINDS = (
+    CheckKind.STOP,
+    CheckKind.INVARIANT,
+    CheckKind.SLO,
+    CheckKind.RECOVERY,
+    CheckKind.WITNESS,
+    CheckKind.GENERATOR,
+)
 
 
 def failing_first(checks: Iterable[Check]) -> list[Check]:

@@ -40,7 +40,13 @@ def examine() -> list[Finding]:
             ["toxiproxy-server", "--version"],
             required=False,
         ),
-        _program("haproxy", "the edge proxy (not used yet)", f"{apt} haproxy", ["haproxy", "-v"], required=False),
+        _program(
+            "haproxy",
+            "the edge proxy of each region (TLS, HTTP/2, fail over)",
+            f"{apt} haproxy",
+            ["haproxy", "-v"],
+            required=False,
+        ),
         _docker(apt),
         _descriptors(),
     ]
@@ -58,18 +64,21 @@ def _program(name: str, needed_for: str, fix: str, version: list[str], required:
 
 
 def _docker(apt: str) -> Finding:
-    answer = _output(["docker", "version", "--format", "{{.Server.Version}}"]) if shutil.which("docker") else None
-    if shutil.which("docker") is None:
-        detail, fix = "not found", f"{apt} docker.io"
-    elif not answer:
-        detail, fix = "the client is there, no engine answers", f"{apt} docker.io && dockerd &"
-    else:
+    engine, client = find_program("dockerd"), find_program("docker")
+    answer = _output([client, "version", "--format", "{{.Server.Version}}"]) if client else ""
+    sudo = apt.partition("apt-get")[0]
+    if answer:
         detail, fix = f"engine {answer}", ""
+    elif engine:
+        detail = "installed, but no engine answers (the tests start their own)"
+        fix = f"{sudo}systemctl start docker  (without systemd: {sudo}dockerd &)"
+    else:
+        detail, fix = "the client alone, no engine" if client else "not found", f"{apt} docker.io"
     return Finding(
         name="docker",
         found=bool(answer),
         detail=detail,
-        needed_for="container faults (not used yet)",
+        needed_for="faults on containers (container-kill, container-pause, ...)",
         required=False,
         fix=fix,
     )

@@ -15,21 +15,23 @@ Every stage has its undo on one stack. It is unwound in reverse order also on an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
-from chaos.guard import validate_phases
+from chaos.random_plan import with_random_faults
 from chaos.schedule import FaultRunner
+from chaos.switch import Switch
 from chaos.timeline import DueFault, due_faults
 from harness.contract.profile import Profile, require_loopback
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.errors import UnavailableError, UsageError
-from harness.core.scenario import Scenario
+from harness.core.scenario import Phase, Scenario
 from harness.core.verdict import Verdict
+from harness.judge.expressions import Slo, parse_expectations
 from harness.load.members import make_plan
 from harness.load.plan import LoadPlan, PlanRegion, write_plan, write_tokens
 from harness.load.population import Population, make_population, resolved, write_population
@@ -38,11 +40,18 @@ from harness.record.histograms import merge_histograms
 from harness.record.history import HistoryWriter
 from harness.record.run_directory import RunDirectory
 from harness.run import stages
+from harness.run.by_hand import ByHand
 from harness.run.cover import choose_readers
+from harness.run.ending import Ending, StopWatch
 from harness.run.final_reads import MAX_READERS, FinalReader, Written, read_written
+from harness.run.game_day import game_day_phases
 from harness.run.judging import judge_and_store
+from harness.run.live import announce
+from harness.run.live_slos import parse_stop
 from harness.run.load_processes import LoadProcesses, load_processes
-from harness.run.request import RunRequest
+from harness.run.request import RunRequest, fault_problems
+from harness.run.scrape import scrape
+from harness.run.stream_users import forget_tokens, with_token_files, write_token_files
 from harness.run.target import target_up
 
 LEAD_S = 0.5
@@ -63,6 +72,9 @@ class Progress:
     t0_ns: int = 0
     load: LoadProcesses | None = None
     faults: FaultRunner | None = None
+    by_hand: ByHand | None = None
+    slos: tuple[Slo, ...] = ()
+    """what the scenario expects, to be looked at meanwhile"""
 
 
 Observer = Callable[[Progress], None]
@@ -79,13 +91,19 @@ class Execution:
     population: Population = field(init=False)
     profile: Profile = field(init=False)
     plan: LoadPlan = field(init=False)
+    phases: tuple[Phase, ...] = field(init=False)
+    """with every fault that is planned, drawn ones included"""
+    by_hand: ByHand = field(init=False)
+    ending: Ending = field(default_factory=Ending)
+    """ends the phases before their time"""
     tokens: dict[int, str] = field(default_factory=dict)
     progress: Progress = field(init=False)
 
     async def execute(self) -> Verdict:
         """All stages. Raises FeedstormError for what a person can act on."""
         self.run = RunDirectory(self.request.out).create()
-        self.progress = Progress(self.request, self.run)
+        self.by_hand = ByHand(self.run)
+        self.progress = Progress(self.request, self.run, by_hand=self.by_hand)
         watcher = asyncio.create_task(self._watch())
         try:
             self._prepare()
@@ -98,7 +116,7 @@ class Execution:
         finally:
             watcher.cancel()
             self._say("done")
-            (self.run.path / "tokens.json").unlink(missing_ok=True)
+            forget_tokens(self.run.path)
 
     def _say(self, stage: str) -> None:
         self.progress.stage = stage
@@ -111,12 +129,15 @@ class Execution:
 
     def _prepare(self) -> None:
         """Stages 1 and 2."""
+        if self.request.plans_faults and (reason := self._switch.reason):
+            raise UnavailableError(f"faults are forbidden: {reason}; allow them again: feedstorm faults allow")
         self._say("making the population")
         stages.heal_older_runs(self.run.path.parent)
         stages.link_latest(self.run)
         spec = self.request.scenario.population
         self.population = make_population(spec, self.request.scenario.seed)
         self.scenario = resolved(self.request.scenario, self.population)
+        self.progress.slos = parse_expectations(self.scenario.expect).slos
         stages.write_request(self.run, self.request, self.scenario)
         write_population(self.population, self.scenario.population, self.scenario.seed, self.run.population)
 
@@ -125,19 +146,22 @@ class Execution:
         self._say("starting the target")
         request, users = self.request, self.population.users
         up = target_up(request.profile, self.run, users, request.defects, request.flags)
-        self.profile = await undo.enter_async_context(up)
+        self.profile = with_token_files(await undo.enter_async_context(up), self.run.path)
         require_loopback(self.profile, request.allow_hosts)
         stages.write_profile(self.run, self.profile)
-        if self.request.has_handles:
-            self._check_faults()
+        self.phases = self._planned() if self.request.has_handles else self.request.phases
         takes_population = request.profile.start and "{population}" in " ".join(request.profile.start.command)
         if not takes_population and self.scenario.population.joined == "all":
             self._say("signing users up, following")
             await stages.create_population(self.profile, self.population)
 
-    def _check_faults(self) -> None:
-        """Faults against the handles that are really there. Raises UnavailableError when a part is missing."""
-        problems = validate_phases(self.request.phases, self.profile.handles, self.request.allow_hosts)
+    def _planned(self) -> tuple[Phase, ...]:
+        """The phases with all their faults, for the handles that are really there.
+
+        Raises UnavailableError when a part is missing.
+        """
+        request, handles = self.request, self.profile.handles
+        problems = fault_problems(self.scenario, request.phases, handles, request.allow_hosts)
         if problems and self.profile.missing:
             lacking = ", ".join(self.profile.missing)
             raise UnavailableError(
@@ -145,6 +169,12 @@ class Execution:
             )
         if problems:
             raise UsageError(problems)
+        if self.scenario.chaos is None:
+            return request.phases
+        fatal, seed = self.profile.fatal_together, self.scenario.seed
+        return with_random_faults(
+            self.scenario.chaos, request.phases, handles, fatal, seed, allow_hosts=request.allow_hosts
+        )
 
     async def _load_and_break(self, undo: AsyncExitStack) -> None:
         """Stages 4 to 7."""
@@ -158,6 +188,7 @@ class Execution:
         self.plan = self.progress.plan = plan
         self.tokens = await obtain_tokens(plan)
         write_tokens(tokens_file, self.tokens)
+        write_token_files(self.profile, self.run.path, plan, self.tokens)
         write_plan(plan_file, plan)
         self._say("opening streams")
         load = await undo.enter_async_context(load_processes(self.run, plan_file, len(plan.listeners)))
@@ -174,21 +205,84 @@ class Execution:
         self._note_lost(load)
 
     async def _phases(self, undo: AsyncExitStack, load: LoadProcesses) -> None:
-        """Stage 5: the timeline is fixed; what runs late does not move it."""
+        """Stage 5: the timeline is fixed; what runs late does not move it. It may end before its time."""
+        runner = await self._fault_runner(undo)
         t0_ns = now_ns() + round((LEAD_S + self.scenario.warmup_s) * NS_PER_S)
-        faults = due_faults(self.request.phases, t0_ns, self.profile.handles)
-        stages.write_phases(self.run, self.plan, t0_ns, faults)
-        runner = FaultRunner(self.profile.handles, self.run.path / "ledger.jsonl", self.run.faults)
-        undo.callback(runner.undo_all)
-        self.progress.faults = runner
+        faults = due_faults(self.phases, t0_ns, self.profile.handles)
+        stages.write_phases(self.run, self.plan.phases, t0_ns, faults)
+        conditions = parse_stop(self.scenario.stop, self.profile.regions)
+        watch = StopWatch(conditions, load, self.ending, self._switch if faults else None)
         load.start(t0_ns)
         self.progress.t0_ns = t0_ns
         self._say("running")
-        end_s = (t0_ns + self.plan.end_ns) / NS_PER_S
         async with asyncio.TaskGroup() as group:
-            group.create_task(stages.scrape_phases(self.run, self.profile, self.scenario.phases, t0_ns))
-            group.create_task(self._faults(runner, faults))
-            await asyncio.sleep(max(0.0, end_s - now_ns() / NS_PER_S))
+            looking = [
+                group.create_task(watch.run(t0_ns + round(self.scenario.stop.delay_s * NS_PER_S))),
+                group.create_task(self.by_hand.follow()),
+                group.create_task(self._announce(undo, t0_ns)),
+            ]
+            playing = [
+                group.create_task(stages.scrape_phases(self.run, self.profile, self.scenario.phases, t0_ns)),
+                group.create_task(self._faults(runner, faults)),
+            ]
+            await self.ending.wait_until(t0_ns + self.plan.end_ns)
+            if self.ending.is_early:
+                await self._end_early(runner, load, t0_ns, playing)
+            for task in looking:
+                task.cancel()
+        watch.report(self.run, by_operator=self.request.is_game_day)
+        await self._take_by_hand(t0_ns, faults)
+
+    async def _announce(self, undo: AsyncExitStack, t0_ns: int) -> None:
+        """From the first phase on the run takes faults of `feedstorm faults inject`."""
+        await asyncio.sleep(max(0.0, (t0_ns - now_ns()) / NS_PER_S))
+        undo.callback(self.run.live.unlink, missing_ok=True)
+        announce(self.run, is_game_day=self.request.is_game_day)
+
+    async def _end_early(
+        self, runner: FaultRunner, load: LoadProcesses, t0_ns: int, playing: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Undo everything first; then the load and the timeline end where they are."""
+        self._say("undoing all faults")
+        self.run.live.unlink(missing_ok=True)
+        end_ns = max(1, self.ending.at_ns - t0_ns)
+        load.cut(end_ns)
+        runner.stop(self.ending.reason)
+        await asyncio.gather(asyncio.to_thread(runner.undo_all), asyncio.to_thread(self.by_hand.undo_all))
+        for task in playing:
+            task.cancel()
+        played = [phase for phase in self.plan.phases if phase.start_ns < end_ns]
+        await scrape(self.profile, played[-1].name, "end", self.run.path / "scrapes.jsonl")
+        ended = (*played[:-1], msgspec.structs.replace(played[-1], end_ns=min(end_ns, played[-1].end_ns)))
+        self.plan = self.progress.plan = msgspec.structs.replace(self.plan, phases=ended)
+
+    async def _take_by_hand(self, t0_ns: int, faults: list[DueFault]) -> None:
+        """Undo what was injected by hand, and write it down beside what was planned."""
+        self.run.live.unlink(missing_ok=True)
+        await asyncio.to_thread(self.by_hand.undo_all)
+        due = [fault for fault in faults if fault.due_ns < t0_ns + self.plan.end_ns]
+        if self.request.is_game_day:
+            phases, by_hand = game_day_phases(self.by_hand.injected, self.plan.phases, t0_ns)
+        else:
+            phases, by_hand = self.plan.phases, stages.in_phases(self.by_hand.injected, self.plan.phases, t0_ns)
+        stages.write_phases(self.run, phases, t0_ns, [*due, *by_hand])
+        stages.add_faults(self.run, by_hand)
+
+    @property
+    def _switch(self) -> Switch:
+        """Forbids faults in all runs of the folder."""
+        return Switch(self.run.path.parent)
+
+    async def _fault_runner(self, undo: AsyncExitStack) -> FaultRunner:
+        """Ready to inject at once, when there is anything to inject."""
+        runner = FaultRunner(self.profile.handles, self.run.ledger, self.run.faults, self._switch)
+        undo.callback(runner.audit)
+        undo.callback(runner.undo_all)
+        undo.callback(self.by_hand.undo_all)
+        self.progress.faults = runner
+        if self.request.is_game_day or any(phase.faults for phase in self.phases):
+            await asyncio.to_thread(runner.prepare)
+        return runner
 
     async def _faults(self, runner: FaultRunner, faults: list[DueFault]) -> None:
         if faults:
@@ -223,7 +317,8 @@ class Execution:
         """When all regions must agree: the slowest promise after the last acknowledgement, T after the last fault."""
         slo = self.profile.slo
         patience_s = slo.cross_region_s + (slo.celebrity_s if self.scenario.population.celebrities else 0)
-        undone = [f.undone_ns for f in self.progress.faults.rows if f.undone_ns] if self.progress.faults else []
+        rows = [*(self.progress.faults.rows if self.progress.faults else ()), *self.by_hand.rows]
+        undone = [row.undone_ns for row in rows if row.undone_ns]
         healed_ns = max(undone, default=0) + (round(slo.convergence_s * NS_PER_S) if undone else 0)
         return max(written.last_ack_ns + round(patience_s * NS_PER_S), healed_ns)
 

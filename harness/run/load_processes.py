@@ -41,9 +41,13 @@ class LoadProcess:
     def state(self) -> str:
         """ "starting", "ready", "running", "done" or, when it ended before it was done, "lost"."""
         state = str(self.status.get("state", "starting"))
-        if state != "done" and self.process.returncode is not None:
-            return "lost"
-        return state
+        return "lost" if state != "done" and self._is_gone else state
+
+    @property
+    def _is_gone(self) -> bool:
+        """Ended, and its last status line was read."""
+        output = self.process.stdout
+        return self.process.returncode is not None and (output is None or output.at_eof())
 
     async def follow(self) -> None:
         """Read status lines until the process closes its output."""
@@ -108,6 +112,11 @@ class LoadProcesses:
         """Give every process the time zero of the schedule."""
         for member in self.members:
             member.send({"cmd": "start", "t0_ns": t0_ns})
+
+    def cut(self, end_ns: int) -> None:
+        """Tell every process that the plan ends `end_ns` after time zero: before its time."""
+        for member in self.members:
+            member.send({"cmd": "cut", "end_ns": end_ns})
 
     async def finish(self) -> None:
         """Ask every process to end, and wait for its last status line."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chaos.faults import KINDS
 from chaos.guard import validate_phases
 from chaos.handles import matching, unmatched
 from chaos.kind import parse_parameters
+from chaos.random_plan import fit_problems, plan_problems
 from chaos.timeline import fault_paths
-from harness.contract.profile import Profile, load_profile, require_loopback
+from harness.contract.profile import Profile, load_profile, require_loopback, with_preset, with_proxies
 from harness.core.errors import UsageError, nearest
 from harness.core.scenario import Phase, Scenario
 from harness.judge.expressions import parse_expectations
+from harness.run.live_slos import parse_stop
 from harness.run.scenario_file import load_scenario
+from harness.run.stream_users import with_token_files
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,19 @@ class RunRequest:
     defects: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
+    is_game_day: bool = False
+    """faults come by hand, and the operator says when it ends"""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that will be played: without faults on a target that offers no handles."""
         return self.scenario.phases if self.has_handles else without_faults(self.scenario.phases)
+
+    @property
+    def plans_faults(self) -> bool:
+        """Whether faults are due by plan."""
+        drawn = self.has_handles and self.scenario.chaos is not None
+        return drawn or any(phase.faults for phase in self.phases)
 
     @property
     def has_handles(self) -> bool:
@@ -55,12 +67,18 @@ def read_request(
     defects: Sequence[str] = (),
     flags: Sequence[str] = (),
     allow_hosts: Sequence[str] = (),
+    preset: str | None = None,
+    adapt: Callable[[Scenario], Scenario] | None = None,
 ) -> RunRequest:
-    """A request in which nothing is left to complain about. Raises UsageError with every problem found."""
+    """A request in which nothing is left to complain about. Raises UsageError with every problem found.
+
+    `adapt` makes of the scenario in the file the one that is run; it may raise UsageError too.
+    """
     problems: list[str] = []
     scenario, profile = None, None
     try:
         scenario = load_scenario(scenario_name, assignments, seed)
+        scenario = adapt(scenario) if adapt is not None else scenario
     except UsageError as error:
         problems += error.problems
     try:
@@ -71,11 +89,49 @@ def read_request(
     if profile is not None:
         problems += _option_problems(profile, defects, flags)
     if scenario is not None and profile is not None:
-        problems += _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
-        problems += _identity_problems(scenario, profile)
+        problems += _problems(scenario, _with_named_links(profile, scenario), allow_hosts)
+    if profile is not None and preset is not None:
+        profile, found = _shaped(profile, preset, scenario, allow_hosts)
+        problems += found
     if problems or scenario is None or profile is None:
         raise UsageError(problems)
+    profile = _with_named_links(profile, scenario)
     return RunRequest(scenario, profile, out, tuple(defects), tuple(flags), tuple(allow_hosts))
+
+
+def _with_named_links(profile: Profile, scenario: Scenario) -> Profile:
+    """The target with proxies on the links without a handle of their own that the scenario's network faults name."""
+    choices = profile.start.proxies if profile.start else []
+    faults = [fault for phase in scenario.phases for fault in phase.faults]
+    patterns = [f.handle for f in faults if f.kind in KINDS and "toxiproxy" in KINDS[f.kind].backends]
+    drawn = scenario.chaos.handles if scenario.chaos is not None else ()
+    links = {name for p in patterns for name in matching(p, choices)} | set(drawn).intersection(choices)
+    return with_proxies(profile, sorted(links))
+
+
+def _problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[str]) -> list[str]:
+    """Why this scenario cannot be run against this target."""
+    problems = _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
+    return problems + _identity_problems(scenario, profile)
+
+
+def _shaped(
+    profile: Profile, preset: str, scenario: Scenario | None, allow_hosts: Sequence[str]
+) -> tuple[Profile, list[str]]:
+    """The target in the preset's shape, and what the scenario needs of it that the preset leaves out."""
+    try:
+        shaped = with_preset(profile, preset)
+    except UsageError as error:
+        return profile, error.problems
+    if scenario is None or shaped.start is None:
+        return shaped, []
+    without = _problems(scenario, _with_named_links(profile, scenario), allow_hosts)
+    has = ", ".join(shaped.start.regions)
+    return shaped, [
+        f"--preset {preset}: scenario {scenario.name} needs more than it has (its regions: {has}): {problem}"
+        for problem in _problems(scenario, _with_named_links(shaped, scenario), allow_hosts)
+        if problem not in without
+    ]
 
 
 def _option_problems(profile: Profile, defects: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -101,20 +157,31 @@ def _identity_problems(scenario: Scenario, profile: Profile) -> list[str]:
 
 
 def _expectation_problems(scenario: Scenario, profile: Profile) -> list[str]:
-    regions = list(profile.regions) or (profile.start.regions if profile.start else [])
+    regions = regions_of(profile)
+    problems: list[str] = []
     try:
         parse_expectations(scenario.expect, phases=[p.name for p in scenario.phases], regions=regions)
     except UsageError as error:
-        return error.problems
-    return []
+        problems += error.problems
+    try:
+        parse_stop(scenario.stop, regions)
+    except UsageError as error:
+        problems += error.problems
+    return problems
+
+
+def regions_of(profile: Profile) -> list[str]:
+    """Names of the target's regions, also of one that is not up yet."""
+    return list(profile.regions) or (profile.start.regions if profile.start else [])
 
 
 def _fault_problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[str]) -> list[str]:
     """Problems of the faults. Handles of a target that is not up yet are known by name only."""
     if profile.handles:
-        return validate_phases(scenario.phases, profile.handles, allow_hosts)
+        lent = with_token_files(profile, Path()).handles  # as a run will have them
+        return fault_problems(scenario, scenario.phases, lent, allow_hosts)
     names = profile.start.handles if profile.start else []
-    problems = []
+    problems = plan_problems(scenario.chaos, scenario.phases, names) if scenario.chaos is not None else []
     for path, spec in fault_paths(scenario.phases).items():
         if spec.kind not in KINDS:
             problems.append(f"{path}.kind: unknown fault kind {spec.kind!r}{nearest(spec.kind, KINDS)}")
@@ -122,4 +189,15 @@ def _fault_problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[
             problems += [f"{path}.{problem}" for problem in parse_parameters(KINDS[spec.kind], spec.params)[1]]
         if names and not matching(spec.handle, names):
             problems.append(f"{path}.handle: {unmatched(spec.handle, names)}")
+    return problems
+
+
+def fault_problems(
+    scenario: Scenario, phases: Sequence[Phase], handles: Mapping[str, Mapping[str, Any]], allow_hosts: Sequence[str]
+) -> list[str]:
+    """Problems of the faults of phases, and of the random plan, on handles that are known."""
+    problems = validate_phases(phases, handles, allow_hosts)
+    if scenario.chaos is not None:
+        unsound = plan_problems(scenario.chaos, phases, handles)
+        problems += unsound or fit_problems(scenario.chaos, handles, allow_hosts)
     return problems

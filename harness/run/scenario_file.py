@@ -60,7 +60,7 @@ def override(document: dict[str, Any], assignments: Sequence[str]) -> None:
             problems.append(f"--set {assignment}: must look like load.posts=80/s")
             continue
         try:
-            _assign(document, keys, _value(text.strip()))
+            _assign(document, keys, toml_value(text))
         except KeyError as error:
             problems.append(f"--set {path}: {error.args[0]}")
     if problems:
@@ -76,11 +76,12 @@ def load_scenario(name_or_path: str, assignments: Sequence[str] = (), seed: int 
     return parse_scenario(document)
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """What the text stands for in a scenario file: `3`, `0.5`, `true`, `[1, 2]`; else a text."""
     try:
-        return tomllib.loads(f"v = {text}")["v"]
+        return tomllib.loads(f"v = {text.strip()}")["v"]
     except tomllib.TOMLDecodeError:
-        return text
+        return text.strip()
 
 
 def _assign(node: Any, keys: list[str], value: Any) -> None:

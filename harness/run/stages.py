@@ -6,25 +6,30 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import tomli_w
 
+from chaos.kind import FaultError
 from chaos.ledger import heal
+from chaos.schedule import FaultRow
 from chaos.timeline import DueFault
 from harness.contract.client import FeedClient
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.errors import UnavailableError
+from harness.core.errors import ResidueError, UnavailableError
 from harness.core.scenario import Phase, Scenario
-from harness.load.plan import LoadPlan
+from harness.load.plan import PlanPhase
 from harness.load.population import Population
 from harness.record.run_directory import RunDirectory
+from harness.run.live import BY_HAND
 from harness.run.manifest import manifest
 from harness.run.request import RunRequest
 from harness.run.scrape import scrape
+from harness.run.stream_users import forget_tokens
 
 FOLLOW_CONCURRENCY = 32
 
@@ -48,13 +53,19 @@ def heal_older_runs(runs: Path) -> None:
     Touches only directories that are runs of this user. Raises ResidueError when a fault cannot be undone. Runs that
     are still alive are left alone.
     """
-    for run in sorted(run for run in runs.iterdir() if _is_ours(run)):
-        ledger, stack = run / "ledger.jsonl", run / "stack"
-        if ledger.is_file():
-            heal(ledger)
+    left: list[str] = []
+    older = sorted(run for run in runs.iterdir() if _is_ours(run))
+    for run in [runs / BY_HAND, *older]:
+        try:
+            heal(RunDirectory(run).ledger)
+        except (FaultError, ResidueError) as error:
+            left.append(f"{run.name}: {error}")
+    for run in older:
         if not _in_use(run):
-            (run / "tokens.json").unlink(missing_ok=True)
-            shutil.rmtree(stack, ignore_errors=True)
+            forget_tokens(run)
+            shutil.rmtree(run / "stack", ignore_errors=True)
+    if left:
+        raise ResidueError("\n".join([*left, "(what cannot be undone any more: feedstorm faults forget ID)"]))
 
 
 def _is_ours(run: Path) -> bool:
@@ -110,10 +121,12 @@ async def _each(items: list[Any], work: Any) -> None:
             group.create_task(worker())
 
 
-def write_phases(run: RunDirectory, plan: LoadPlan, t0_ns: int, faults: list[DueFault]) -> None:
-    """phases.json: when each phase is, in monotonic time, and which faults are due in it."""
+def write_phases(
+    run: RunDirectory, phases: Sequence[PlanPhase], t0_ns: int, faults: Sequence[DueFault | FaultRow]
+) -> None:
+    """phases.json: when each phase is, in monotonic time, and which faults belong to it."""
     rows, struck = [], False
-    for phase in plan.phases:
+    for phase in phases:
         due = [f.id for f in faults if f.phase == phase.name]
         struck = struck or bool(due)
         calm = "recovered" if struck else "baseline"
@@ -121,6 +134,23 @@ def write_phases(run: RunDirectory, plan: LoadPlan, t0_ns: int, faults: list[Due
         times = {"start_ns": t0_ns + phase.start_ns, "end_ns": t0_ns + phase.end_ns}
         rows.append({"name": phase.name, **times, "kind": kind, "faults": due})
     run.phases.write_bytes(msgspec.json.encode(rows))
+
+
+def in_phases(rows: Sequence[FaultRow], phases: Sequence[PlanPhase], t0_ns: int) -> list[FaultRow]:
+    """Faults by hand, each with the phase it began in."""
+    return [
+        msgspec.structs.replace(row, phase=phase.name)
+        for row in rows
+        for phase in phases
+        if phase.start_ns <= row.injected_ns - t0_ns < phase.end_ns
+    ]
+
+
+def add_faults(run: RunDirectory, rows: Sequence[FaultRow]) -> None:
+    """Put faults by hand into faults.jsonl, beside those that were planned."""
+    if rows:
+        with run.faults.open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
 async def scrape_phases(run: RunDirectory, profile: Profile, phases: tuple[Phase, ...], t0_ns: int) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from harness.contract.conformance.registry import REGISTRY, Rule
 from harness.contract.conformance.runner import conform
 
-AREAS = ("users", "graph", "posts", "feeds", "streams", "regions", "protocol")
+AREAS = ("users", "graph", "posts", "visibility", "feeds", "streams", "regions", "operator", "protocol")
 """modules with checks, in the order of the report"""
 for area in AREAS:
     import_module(f"{__name__}.{area}")

@@ -39,6 +39,20 @@ async def follow_elsewhere(t: Trial) -> None:
     await t.shows(reader, await t.post(author))
 
 
+@check("region-block", "regions", "block")
+async def block_elsewhere(t: Trial) -> None:
+    """A block made in one region hides each one's posts from the other in another within the cross-region bound."""
+    first = await t.member()
+    second = await t.follower_of(first)
+    t.done(await first.api.follow(second.id), "follow")
+    ours, theirs = await t.post(first), await t.post(second)
+    await t.shows(t.elsewhere(second), ours, t.profile.slo.cross_region_s)
+    await t.shows(t.elsewhere(first), theirs, t.profile.slo.cross_region_s)
+    t.done(await first.api.block(second.id), "block")
+    await t.hides(t.elsewhere(second), ours, "the post of who blocked elsewhere", t.profile.slo.cross_region_s)
+    await t.hides(t.elsewhere(first), theirs, "the post of who was blocked elsewhere", t.profile.slo.cross_region_s)
+
+
 @check("region-event", "regions", "stream")
 async def event_elsewhere(t: Trial) -> None:
     """A post written in one region is announced to a stream in another within the cross-region bound."""
@@ -79,6 +93,32 @@ async def delete_elsewhere(t: Trial) -> None:
     await t.shows(reader, post, t.profile.slo.cross_region_s)
     t.done(await author.api.delete(post.id), "delete")
     await t.hides(reader, post, "a post deleted elsewhere", t.profile.slo.cross_region_s)
+
+
+@check("region-hide", "regions", "hide")
+async def hide_elsewhere(t: Trial) -> None:
+    """A post hidden in one region leaves feeds in another within the cross-region bound, and comes back as soon."""
+    author = await t.member()
+    reader = t.elsewhere(await t.follower_of(author))
+    post = await t.post(author)
+    await t.shows(reader, post, t.profile.slo.cross_region_s)
+    t.done(await author.api.hide(post.id), "hide")
+    await t.hides(reader, post, "a post hidden elsewhere", t.profile.slo.cross_region_s)
+    t.done(await author.api.show(post.id), "show")
+    await t.shows(reader, post, t.profile.slo.cross_region_s)
+
+
+@check("region-profile", "regions", "profile")
+async def profile_elsewhere(t: Trial) -> None:
+    """A profile changed in one region is changed in another within the cross-region bound."""
+    member = await t.member()
+    t.done(await member.api.set_profile(minor=True), "change of profile")
+    there = t.elsewhere(member)
+
+    async def known() -> bool:
+        return t.done(await there.api.me(), "profile in the other region").minor
+
+    await t.eventually(known, t.profile.slo.cross_region_s, "a profile to be changed in the other region")
 
 
 @check("region-resume", "regions", "stream", "resume")

@@ -19,13 +19,16 @@ class Rule:
     property: str
     """the property in one sentence"""
     needs: tuple[str, ...]
-    """capabilities without which it is skipped"""
+    """capabilities without which it is skipped; "operator": the operator's token"""
     run: CheckFunction
 
     def lacking(self, profile: Profile) -> str:
         """The first thing the check needs and the target lacks; empty when it can run."""
         for need in self.needs:
-            if getattr(profile.capabilities, need) in (False, "none"):
+            if need == "operator":
+                if not profile.operator_token_file:
+                    return "operator token"
+            elif getattr(profile.capabilities, need) in (False, "none"):
                 return {"imports": "import"}.get(need, need)
         if "regions" in self.needs and len(profile.regions) < 2:
             return "second region"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from harness.contract.client import FeedClient, Post, Result
@@ -62,15 +63,23 @@ class Trial:
             )
         return member
 
+    def operator(self, region: str = "") -> FeedClient:
+        """Whoever runs the target, at the home region or another. Raises Unanswered when the token cannot be read."""
+        try:
+            token = Path(self.profile.operator_token_file).read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise Unanswered(f"operator token: {error}") from None
+        return self.client.at(self.profile.regions[region or self.home]).user(token)
+
     async def follower_of(self, author: Member) -> Member:
         """A new user who follows the author."""
         member = await self.member()
         self.done(await member.api.follow(author.id), "follow")
         return member
 
-    async def post(self, author: Member, reply_to: str | None = None) -> Post:
+    async def post(self, author: Member, reply_to: str | None = None, labels: Sequence[str] = ()) -> Post:
         """A post of the author, acknowledged."""
-        answer = await author.api.post(f"conformance {self.name} {len(self.written)}", reply_to)
+        answer = await author.api.post(f"conformance {self.name} {len(self.written)}", reply_to, labels=labels)
         post = self.done(answer, "post").post
         self.written.append(post.id)
         return post
