@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from reference_server.process import die_with_parent
 from reference_server.timeline.entry import pack_entry
 from reference_server.timeline.index import Index, Users
 from reference_server.timeline.owner import LaneOwner, PostPage
@@ -44,7 +45,7 @@ def start_memcached() -> tuple[subprocess.Popen[bytes], int]:
         raise SystemExit(4)
     port = free_port()
     options = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-m", str(CACHE_MB), "-u", getpass.getuser()]
-    process = subprocess.Popen([program, *options])
+    process = subprocess.Popen([program, *options], preexec_fn=die_with_parent)
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -56,24 +57,39 @@ def start_memcached() -> tuple[subprocess.Popen[bytes], int]:
             time.sleep(0.01)
 
 
+@contextmanager
+def memcached_nodes(count: int) -> Iterator[list[int]]:
+    """So many memcached processes; their ports."""
+    nodes = [start_memcached() for _ in range(count)]
+    try:
+        yield [port for _, port in nodes]
+    finally:
+        for process, _ in nodes:
+            process.kill()
+            process.wait()
+
+
 @asynccontextmanager
 async def open_lane(users: int) -> AsyncIterator[tuple[LaneOwner, int]]:
     """The owner of an only lane with that many users, connected; and memcached's port."""
-    process, port = start_memcached()
-    try:
-        with TemporaryDirectory(prefix="feedstorm-bench-") as folder:
-            wal = Wal(Path(folder) / "0")
-            index = Index(wal.epoch, lane_users(0, 1, users), users, kept=800)
-            owner = LaneOwner(0, wal, index, lambda _, __: None)
-            restore(owner)
-            await join_cache(owner, port, timeout_s=30.0)
-            try:
-                yield owner, port
-            finally:
-                await owner.close()
-    finally:
-        process.kill()
-        process.wait()
+    with memcached_nodes(1) as ports:
+        async with open_lane_on(ports, users) as owner:
+            yield owner, ports[0]
+
+
+@asynccontextmanager
+async def open_lane_on(ports: Sequence[int], users: int) -> AsyncIterator[LaneOwner]:
+    """The same over memcached nodes that run already."""
+    with TemporaryDirectory(prefix="feedstorm-bench-") as folder:
+        wal = Wal(Path(folder) / "0")
+        index = Index(wal.epoch, lane_users(0, 1, users), users, kept=800)
+        owner = LaneOwner(0, wal, index, lambda _, __: None)
+        restore(owner)
+        await join_cache(owner, ports, timeout_s=30.0)
+        try:
+            yield owner
+        finally:
+            await owner.close()
 
 
 class PostSource:

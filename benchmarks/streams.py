@@ -27,6 +27,7 @@ from harness.core.clock import now_ns
 from harness.core.op import Op, OpKind
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
 from harness.record.run_directory import RunDirectory
+from reference_server.process import die_with_parent
 from reference_server.rpc import serve
 from reference_server.security import make_token
 from reference_server.settings import Region, Settings, write_settings
@@ -111,7 +112,7 @@ class Engine:
 
 
 async def spawn(undo: AsyncExitStack, *command: str) -> Process:
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, preexec_fn=die_with_parent)
 
     async def end() -> None:
         if process.returncode is None:
@@ -146,7 +147,10 @@ def write_stack(folder: Path, redis_port: int, fep_port: int) -> tuple[Settings,
         replicator_port=0,
     )
     secret = secrets.token_hex(32)
-    settings = Settings(directory=str(folder), sockets=str(folder), secret=secret, regions=(region,), lanes=1)
+    flags: dict[str, bool | int | float | str] = {"sse_opens_per_s": 100_000}
+    settings = Settings(
+        directory=str(folder), sockets=str(folder), secret=secret, regions=(region,), lanes=1, flags=flags
+    )
     write_settings(folder / "settings.json", settings)
     return settings, folder / "settings.json"
 

@@ -1,0 +1,272 @@
+"""A lean HTTP client that offers load whether or not it is answered: its own process, plan on stdin, JSON on stdout.
+
+Open loop: requests fall due at a constant rate and go out then, each on a connection of its own for as long as it is
+under way; latency counts from the due time. What finds no free connection is counted as dropped, as it would be by a
+full listen queue. Closed loop (rate 0): each connection sends its next request when the last is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections import deque
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import uvloop
+
+SETTLE_S = 3.0
+
+
+class Ask(msgspec.Struct):
+    """A request that may be drawn."""
+
+    kind: str
+    head: str
+    """request line and headers, without the empty line"""
+    body: str = ""
+    weight: float = 1.0
+
+    @property
+    def data(self) -> bytes:
+        """What goes on the wire."""
+        length = f"Content-Length: {len(self.body)}\r\n" if self.body else ""
+        return f"{self.head}\r\nHost: x\r\n{length}\r\n{self.body}".encode()
+
+
+class Load(msgspec.Struct):
+    """One phase."""
+
+    seconds: float
+    rate_per_s: float = 0.0
+    """0: closed loop"""
+    connections: int = 16
+    retries: int = 0
+    """how often a refused request is sent again, at once, as bad clients do"""
+
+
+class Plan(msgspec.Struct):
+    """All that is to be done, one phase after the other."""
+
+    port: int
+    asks: list[Ask]
+    phases: list[Load]
+    seed: int = 1
+
+
+class Tally(msgspec.Struct):
+    """What one phase, or one kind of request in it, came to."""
+
+    sent: int = 0
+    dropped: int = 0
+    statuses: dict[int, int] = {}
+    """of all answers, those after the phase's end, too"""
+    ok: int = 0
+    """2xx before the phase's end"""
+    reduced: int = 0
+    """answers marked Feed-Degraded"""
+    retry_after_s: dict[int, int] = {}
+    seconds: float = 0.0
+    ok_latencies_s: list[float] = []
+    refused_latencies_s: list[float] = []
+
+    def answered(self, head: bytes, latency_s: float, in_time: bool) -> None:
+        """One answer."""
+        status = int(head[9:12])
+        self.ok += in_time and 200 <= status < 300
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.reduced += b"feed-degraded:" in head
+        (self.ok_latencies_s if status < 300 else self.refused_latencies_s).append(latency_s)
+        at = head.find(b"retry-after: ")
+        if at >= 0:
+            retry_s = int(head[at + 13 : head.index(b"\r", at)])
+            self.retry_after_s[retry_s] = self.retry_after_s.get(retry_s, 0) + 1
+
+    def result(self) -> dict[str, Any]:
+        """For the output."""
+        return {
+            "sent": self.sent,
+            "ok": self.ok,
+            "dropped": self.dropped,
+            "reduced": self.reduced,
+            "statuses": self.statuses,
+            "retry_after_s": self.retry_after_s,
+            "ok_per_s": round(self.ok / self.seconds, 1) if self.seconds else 0.0,
+            "ok_ms": _percentiles_ms(self.ok_latencies_s),
+            "refused_ms": _percentiles_ms(self.refused_latencies_s),
+        }
+
+
+def _percentiles_ms(latencies_s: list[float]) -> dict[str, float]:
+    if not latencies_s:
+        return {}
+    p50, p99, most = np.percentile(np.array(latencies_s) * 1e3, (50, 99, 100)).round(1).tolist()
+    return {"p50": p50, "p99": p99, "max": most}
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection, one request at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.transport: asyncio.Transport | None = None
+        self.buffer = b""
+        self.ask: Ask | None = None
+        self.due_s = 0.0
+        self.retries = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def send(self, ask: Ask, due_s: float, retries: int) -> None:
+        """Begin an exchange; `retries`: how often it may be tried again."""
+        assert self.transport is not None
+        self.ask, self.due_s, self.retries = ask, due_s, retries
+        self.transport.write(self.client.wire[ask.head + ask.body])
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self.buffer[:end].lower()
+        at = head.find(b"content-length: ")
+        length = int(head[at + 16 :].split(b"\r", 1)[0]) if at >= 0 else 0
+        if len(self.buffer) < end + 4 + length:
+            return
+        self.buffer = self.buffer[end + 4 + length :]
+        self.client.done(self, head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.client.lost(self)
+
+
+class Client:
+    """Sends one phase's requests."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.wire = {ask.head + ask.body: ask.data for ask in plan.asks}
+        self.free: deque[Connection] = deque()
+        self.opened = self.opening = 0
+        self.load = plan.phases[0]
+        self.kinds: dict[str, Tally] = {}
+        self.under_way = 0
+        self.is_closed_loop = self.is_over = False
+        self._random = random.Random(plan.seed)
+        self._weights = list(np.cumsum([ask.weight for ask in plan.asks]))
+
+    def draw(self) -> Ask:
+        """A request."""
+        return self._random.choices(self.plan.asks, cum_weights=self._weights)[0]
+
+    async def open(self, count: int) -> None:
+        """Have at least `count` connections."""
+        loop = asyncio.get_running_loop()
+        while self.opened < count:
+            _, connection = await loop.create_connection(lambda: Connection(self), "127.0.0.1", self.plan.port)
+            self.opened += 1
+            self.free.append(connection)
+
+    def fire(self, due_s: float) -> None:
+        """A request is due."""
+        self._send(self.draw(), due_s, self.load.retries)
+
+    def _send(self, ask: Ask, due_s: float, retries: int) -> None:
+        tally = self.kinds.setdefault(ask.kind, Tally())
+        tally.sent += 1
+        if not self.free:
+            tally.dropped += 1
+            return
+        self.under_way += 1
+        self.free.pop().send(ask, due_s, retries)
+
+    def done(self, connection: Connection, head: bytes) -> None:
+        """A request was answered."""
+        now_s, ask = time.monotonic(), connection.ask
+        if ask is None:
+            return
+        self.kinds[ask.kind].answered(head, now_s - connection.due_s, not self.is_over)
+        connection.ask = None
+        self.under_way -= 1
+        self.free.append(connection)
+        if connection.retries and head[9:12] == b"503":
+            self._send(ask, now_s, connection.retries - 1)
+        if self.is_closed_loop:
+            self.fire(now_s)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection broke; it is replaced when more are needed."""
+        self.opened -= 1
+        if connection.ask is not None:
+            self.under_way -= 1
+            tally = self.kinds[connection.ask.kind]
+            tally.statuses[0] = tally.statuses.get(0, 0) + 1
+        elif connection in self.free:
+            self.free.remove(connection)
+
+    async def phase(self, load: Load) -> dict[str, Any]:
+        """One phase; ends when all it sent is answered, or a few seconds later."""
+        self.kinds, self.is_over, self.load = {}, False, load
+        await self.open(load.connections)
+        began_s = time.monotonic()
+        if load.rate_per_s:
+            await self._offer(load, began_s)
+        else:
+            self.is_closed_loop = True
+            for _ in range(min(load.connections, len(self.free))):
+                self.fire(time.monotonic())
+            await asyncio.sleep(load.seconds)
+            self.is_closed_loop = False
+        self.is_over = True
+        seconds = time.monotonic() - began_s
+        until_s = time.monotonic() + SETTLE_S
+        while self.under_way and time.monotonic() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for tally in self.kinds.values():
+            tally.seconds = seconds
+        kinds = {kind: tally.result() for kind, tally in self.kinds.items()}
+        return {"all": self._all(seconds).result(), **kinds}
+
+    def _all(self, seconds: float) -> Tally:
+        total = Tally(seconds=seconds)
+        for tally in self.kinds.values():
+            total.sent += tally.sent
+            total.dropped += tally.dropped
+            total.ok += tally.ok
+            total.reduced += tally.reduced
+            total.ok_latencies_s += tally.ok_latencies_s
+            total.refused_latencies_s += tally.refused_latencies_s
+            for mine, theirs in ((total.statuses, tally.statuses), (total.retry_after_s, tally.retry_after_s)):
+                for key, count in theirs.items():
+                    mine[key] = mine.get(key, 0) + count
+        return total
+
+    async def _offer(self, load: Load, began_s: float) -> None:
+        sent, total = 0, int(load.seconds * load.rate_per_s)
+        while sent < total:
+            due = min(total, int((time.monotonic() - began_s) * load.rate_per_s) + 1)
+            while sent < due:
+                self.fire(began_s + sent / load.rate_per_s)
+                sent += 1
+            await asyncio.sleep(max(0.0, began_s + sent / load.rate_per_s - time.monotonic()))
+
+
+async def run(plan: Plan) -> None:
+    """All phases; one JSON line each, as soon as it is over."""
+    client = Client(plan)
+    for load in plan.phases:
+        print(msgspec.json.encode(await client.phase(load)).decode(), flush=True)
+
+
+def main() -> int:
+    """Plan from stdin."""
+    uvloop.run(run(msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
