@@ -84,16 +84,17 @@ class Target:
 
 
 def supervised(folder: Path, name: str, port: int, command: list[str]) -> Target:
-    pid_file, hold_file = folder / f"{name}.pid", folder / f"{name}.hold"
+    pid_file, hold_file, wrapper_file = (folder / f"{name}.{end}" for end in ("pid", "hold", "wrapper"))
     handle = {
         "backend": "process",
         "pid_file": str(pid_file),
         "hold_file": str(hold_file),
+        "wrapper_file": str(wrapper_file),
         "ready": f"tcp://127.0.0.1:{port}",
         "region": "here",
     }
     supervisor = subprocess.Popen(
-        [sys.executable, str(HERE / "stub_supervisor.py"), str(pid_file), str(hold_file), *command],
+        [sys.executable, str(HERE / "stub_supervisor.py"), str(pid_file), str(hold_file), str(wrapper_file), *command],
         stdin=subprocess.PIPE,
     )
     wait_for(lambda: pid_file.exists() and not unready(handle["ready"]), what=f"{name} is ready")
@@ -122,11 +123,11 @@ def start_toxiproxy(port: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def make_wan(server: ToxiproxyServer, listen_port: int, upstream_port: int) -> None:
+def make_wan(server: ToxiproxyServer, listen_port: int, upstream_port: int, proxy: str = "a--b") -> None:
     """The link as the stack makes it: a proxy with a delay each way."""
-    server.create_proxy("a--b", f"127.0.0.1:{listen_port}", f"127.0.0.1:{upstream_port}")
+    server.create_proxy(proxy, f"127.0.0.1:{listen_port}", f"127.0.0.1:{upstream_port}")
     for name, stream in (("wan_down", "downstream"), ("wan_up", "upstream")):
-        server.set_toxic("a--b", Toxic(name=name, type="latency", stream=stream, attributes={"latency": WAN_MS}))
+        server.set_toxic(proxy, Toxic(name=name, type="latency", stream=stream, attributes={"latency": WAN_MS}))
 
 
 @dataclass
@@ -139,12 +140,62 @@ class Case:
     params: dict[str, Any] = field(default_factory=dict)
     lasting: bool = True
     """false: the effect is over at once, and nothing is undone"""
+    as_before: Callable[[], None] | None = None
+    """asserts that the target is what it was; None: `assert_as_before` knows how"""
 
 
-KIND_NAMES = ("kill", "pause", "cache-flush", "latency", "partition", "partition-one-way")
+CONTAINER_KINDS = (
+    "container-kill",
+    "container-pause",
+    "container-stop",
+    "container-restart",
+    "container-disconnect",
+    "container-cpu-limit",
+)
+LINK_KINDS = (
+    *("latency", "latency-one-way", "bandwidth", "bandwidth-one-way", "slicer", "slicer-one-way"),
+    *("reset", "reset-one-way", "reset-some", "slow-close", "slow-close-one-way", "limit-data", "limit-data-one-way"),
+    *("down", "partition", "partition-one-way", "isolate", "isolate-pair", "ring"),
+)
+HOST_KINDS = (
+    "restart",
+    "restart-term",
+    "slow-start",
+    "cpu-hog",
+    "memory-pressure",
+    "fd-exhaustion",
+    "clock-skew",
+)
+STORE_KINDS = (
+    *("cache-eviction", "durable-lock", "durable-slow", "queue-pause", "disk-full", "torn-log-tail"),
+    *("slow-readers", "mass-disconnect", "buffering-proxy"),
+)
+KIND_NAMES = (
+    *("kill", "pause", "cache-flush"),
+    *LINK_KINDS,
+    *CONTAINER_KINDS,
+    *HOST_KINDS,
+    *STORE_KINDS,
+)
 
 
 def make_case(request: pytest.FixtureRequest, name: str) -> Case:
+    if name in CONTAINER_KINDS:
+        from docker_targets import container_case  # which is made of what is here
+
+        return container_case(request, name)
+    if name in LINK_KINDS:
+        from link_targets import link_case  # as above
+
+        return link_case(request, name)
+    if name in HOST_KINDS:
+        from host_targets import host_case  # as above
+
+        return host_case(request, name)
+    if name in STORE_KINDS:
+        from store_targets import store_case  # as above
+
+        return store_case(request, name)
     if name in ("kill", "pause"):
         service: Target = request.getfixturevalue("service")
         if name == "kill":
@@ -154,13 +205,7 @@ def make_case(request: pytest.FixtureRequest, name: str) -> Case:
         cache: Target = request.getfixturevalue("cache")
         memcached(cache.port, "set mine 0 0 1\r\n1\r\n")
         return Case(name, cache, lambda: memcached(cache.port, "get mine\r\n") == "END", lasting=False)
-    link: Target = request.getfixturevalue("link")
-    if name == "latency":
-        raised = {"latency": 300, "jitter": 0}
-        return Case(name, link, lambda: link.toxics() == {"wan_down": raised, "wan_up": raised}, {"latency": "300ms"})
-    direction = "one-way" if name.endswith("one-way") else "both"
-    holes = {"feedstorm_partition_downstream"} | ({"feedstorm_partition_upstream"} if direction == "both" else set())
-    return Case("partition", link, lambda: holes <= set(link.toxics()), {"direction": direction})
+    raise AssertionError(f"no case is called {name}")
 
 
 def memcached(port: int, request: str) -> str:
@@ -182,8 +227,12 @@ def talk(port: int, line: bytes = b"hi\n", timeout_s: float = 5.0) -> bytes:
 def assert_as_before(case: Case) -> None:
     """The target is what it was before the fault."""
     target = case.target
-    if case.kind in ("latency", "partition"):
+    if case.as_before is not None:
+        case.as_before()
+        return
+    if target.handle["backend"] == "toxiproxy":
         assert target.toxics() == {n: {"latency": WAN_MS, "jitter": 0} for n in ("wan_down", "wan_up")}
+        assert target.server.proxy("a--b").enabled
         assert talk(target.port) == b"got hi\n"
         return
     assert not unready(target.handle["ready"])

@@ -21,6 +21,9 @@ from chaos_targets import (
     supervised,
     wait_for,
 )
+from docker_targets import Engine, engine_up, network
+from host_targets import start_web
+from link_targets import make_mesh
 
 
 @pytest.fixture
@@ -28,6 +31,13 @@ def service(tmp_path: Path) -> Iterator[Target]:
     port = free_port()
     target = supervised(tmp_path, "service", port, [sys.executable, str(HERE / "stub_service.py"), str(port)])
     wait_for(lambda: len(target.states()) == 2, what="the service has forked its worker")
+    yield target
+    end(target.supervisor)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Target]:
+    target = start_web(tmp_path)
     yield target
     end(target.supervisor)
 
@@ -63,6 +73,29 @@ def link(service: Target) -> Iterator[Target]:
     end(target.toxiproxy)
 
 
-@pytest.fixture(params=KIND_NAMES)
+@pytest.fixture
+def mesh(link: Target) -> Target:
+    return make_mesh(link)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """One Docker engine for all tests that need one."""
+    with engine_up() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def bridge(engine: Engine) -> Iterator[tuple[str, str]]:
+    """A network to leave: its name, and the first three numbers of its addresses."""
+    with network(engine, "bridge-of-tests") as made:
+        yield made
+
+
+SAMPLED = {"kill", "pause", "cache-flush", "latency", "partition", "isolate", "container-pause", "queue-pause"}
+"""kinds, some of each backend, whose whole life `make test` looks at; `make nightly` does so for all"""
+
+
+@pytest.fixture(params=[pytest.param(n, marks=() if n in SAMPLED else pytest.mark.nightly) for n in KIND_NAMES])
 def case(request: pytest.FixtureRequest) -> Case:
     return make_case(request, request.param)

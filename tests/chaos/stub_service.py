@@ -1,4 +1,4 @@
-"""A service for chaos tests: forks one worker, then answers every connection's first line with a line.
+"""A service for chaos tests: forks one worker, then answers every line with a line; at "fork" it forks another.
 
 usage: stub_service.py PORT
 """
@@ -11,6 +11,8 @@ import sys
 class Answer(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
+            if line == b"fork\n":
+                subprocess.Popen(["sleep", "1000"])
             self.wfile.write(b"got " + line)
 
 

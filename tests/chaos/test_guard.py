@@ -57,7 +57,7 @@ def test_good_faults_have_no_problems(spec: FaultSpec) -> None:
         (fault("partition", "us.api"), "us.api: partition needs a toxiproxy handle, this is a process one"),
         (fault("cache-flush", "us.api"), "us.api: cache-flush needs memcached of the handle"),
         (fault("cache-flush", "far"), "far: address '10.0.0.7' is not on this machine (allow it with --allow-host"),
-        (fault("pause", "odd"), "odd: backend must be one of process, toxiproxy, got 'docker'"),
+        (fault("pause", "odd"), "odd: backend must be one of process, toxiproxy, network, container, got 'docker'"),
         (fault("latency", "link.us.ap"), "f.latency: is required by latency (one-way delay, such as 400ms)"),
         (fault("latency", "link.us.ap", latency="4"), "f.latency: must be a duration such as 10s"),
         (fault("latency", "link.us.ap", latency="4h"), "f.latency: must be from 1ms to 30s, got '4h'"),
@@ -91,13 +91,27 @@ def test_a_target_without_handles() -> None:
     assert "this target has no handles" in validate({"f": fault("pause", "a")}, {})[0]
 
 
+def test_overlap_of_kinds_that_would_end_each_other() -> None:
+    slicer = FaultSpec(kind="slicer", handle="link.ap.us", hold_s=5, params={"size": "64B"})
+    down = FaultSpec(kind="down", handle="link.*", hold_s=5, at_s=4)
+    assert validate_phases([Phase(name="a", duration_s=9, faults=(slicer, down))], HANDLES) == [
+        "phase[0].faults[1].at: down on link.ap.us overlaps slicer of phase[0].faults[0]"
+    ]
+
+
+def test_a_lease_that_ends_before_the_hold() -> None:
+    spec = FaultSpec(kind="cpu-hog", handle="us.api", hold_s=900, params={"lease": "10m"})
+    (problem,) = [p for p in validate({"fault": spec}, HANDLES) if "lease" in p]
+    assert problem == "fault.lease: must be as long as the hold (900.0 s) at least"
+
+
 def test_overlap_of_one_kind_on_one_handle() -> None:
     first = FaultSpec(kind="partition", handle="link.*", hold_s=5)
     inside = FaultSpec(kind="partition", handle="link.ap.us", hold_s=1, at_s=4)
     after = FaultSpec(kind="partition", handle="link.ap.us", hold_s=1, at_s=5)
     assert validate_phases([Phase(name="a", duration_s=9, faults=(first, after))], HANDLES) == []
     assert validate_phases([Phase(name="a", duration_s=9, faults=(first, inside))], HANDLES) == [
-        "phase[0].faults[1].at: partition on link.ap.us overlaps phase[0].faults[0]"
+        "phase[0].faults[1].at: partition on link.ap.us overlaps partition of phase[0].faults[0]"
     ]
 
 

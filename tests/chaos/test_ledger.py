@@ -45,6 +45,13 @@ def test_a_torn_last_line_is_skipped_and_ended(tmp_path: Path) -> None:
     assert ids(ledger.path) == []
 
 
+def test_a_line_that_is_no_text_is_skipped(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.path.write_bytes(b'{"row":"open","id":"f0","detail":"\xff\xfe"}\n')
+    ledger.open("f1", "cache-flush", "a", PLAN)
+    assert ids(ledger.path) == ["f1"]
+
+
 def test_a_full_disk_is_an_error() -> None:
     with pytest.raises(OSError, match="No space"):
         Ledger(Path("/dev/full")).open("f1", "cache-flush", "a", PLAN)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from chaos_targets import Target, free_port
 
-from chaos import toxiproxy
+from chaos import links, toxiproxy
+from chaos.handles import parse_handle
 from chaos.kind import FaultError
+from chaos.links import read_link, undo_on
 from chaos.toxiproxy import NoSuchProxy, Toxic, ToxiproxyGone, ToxiproxyServer
 
 SLOW = Toxic(name="slow", type="latency", stream="upstream", attributes={"latency": 5}, toxicity=0.3)
@@ -78,6 +83,38 @@ def test_two_servers_are_kept_apart(link: Target) -> None:
     with pytest.raises(ToxiproxyGone):
         nobody.proxy("a--b")
     assert link.server.proxy("a--b").enabled
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path("/dev/null").open("rb") as lowest_unused:
+        limit = lowest_unused.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_this_process_lacks_does_not_mean_that_the_server_is_gone(
+    link: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "GONE_GRACE_S", 0.0)
+    one, _ = read_link(parse_handle(link.name, link.handle))
+    with no_descriptor_left(), pytest.raises(FaultError, match="Too many open files") as caught:
+        undo_on(one, lambda server, state: "undone")
+    assert not isinstance(caught.value, ToxiproxyGone)
+    assert undo_on(one, lambda server, state: "undone") == "undone"
+
+
+def test_a_server_that_hangs_up_is_not_gone(link: Target) -> None:
+    link.server.create_proxy("api", f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+    hangs_up = ToxiproxyServer(f"http://{link.server.proxy('api').listen}")
+    with pytest.raises(FaultError, match="the call failed") as caught:
+        hangs_up.proxy("a--b")
+    assert not isinstance(caught.value, ToxiproxyGone)
 
 
 @pytest.mark.parametrize(

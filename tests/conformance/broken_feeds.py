@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 from aiohttp import web
@@ -25,8 +26,8 @@ class BlocksOneWayOnly(Feed):
 
 
 class IgnoresIdempotencyKeys(Feed):
-    def accept(self, author, text, reply_to, key):
-        return super().accept(author, text, reply_to, None)
+    def accept(self, author, text, reply_to, key, labels=()):
+        return super().accept(author, text, reply_to, None, labels)
 
 
 class ForgetsOwnPostsForOneRead(Feed):
@@ -38,8 +39,8 @@ class ForgetsOwnPostsForOneRead(Feed):
 
 
 class StandsStillInTime(Feed):
-    def accept(self, author, text, reply_to, key):
-        first, post = super().accept(author, text, reply_to, key)
+    def accept(self, author, text, reply_to, key, labels=()):
+        first, post = super().accept(author, text, reply_to, key, labels)
         return first, Post(post.id, author, 1, text, reply_to, post.seq)
 
 
@@ -56,6 +57,90 @@ class LetsAnyoneDelete(Feed):
 class ResurrectsInLookups(Feed):
     def readable(self, post_id):
         return post_id in self.posts
+
+
+class HidesFromFollowersOnly(Feed):
+    def visible(self, user, post):
+        return super().visible(user, post) or (post.id in self.hidden and post.author == user)
+
+
+class NeverShowsAgain(Feed):
+    def hide(self, user, post_id, *, hidden):
+        super().hide(user, post_id, hidden=True)
+
+
+class LetsAnyoneHide(Feed):
+    def hide(self, user, post_id, *, hidden):
+        super().hide(self.posts[post_id].author, post_id, hidden=hidden)
+
+
+class ShowsDeletedPosts(Feed):
+    def hide(self, user, post_id, *, hidden):
+        if not hidden:
+            self.deleted.discard(post_id)
+        super().hide(user, post_id, hidden=hidden)
+
+
+class LooksHiddenPostsUp(Feed):
+    def readable(self, post_id):
+        return super().readable(post_id) or post_id in self.hidden
+
+
+class LosesLabels(Feed):
+    def accept(self, author, text, reply_to, key, labels=()):
+        return super().accept(author, text, reply_to, key)
+
+
+class IgnoresAge(Feed):
+    def suits(self, user, post):
+        return True
+
+
+class KeepsOwnLabelledPostsAway(Feed):
+    def visible(self, user, post):
+        return super().visible(user, post) and self.suits(user, post)
+
+
+class AuthorsUndoModerations(Feed):
+    def hide(self, user, post_id, *, hidden):
+        self.moderated.discard(post_id)
+        super().hide(user, post_id, hidden=hidden)
+
+
+class ModerationsStay(Feed):
+    def moderate(self, post_id, *, moderated):
+        super().moderate(post_id, moderated=True)
+
+
+class LiftingShowsHiddenPosts(Feed):
+    def moderate(self, post_id, *, moderated):
+        super().moderate(post_id, moderated=moderated)
+        self.hidden.discard(post_id)
+
+
+class EveryoneOperates(Feed):
+    def operator(self, token):
+        pass
+
+
+class ForgetsFlags(Server):
+    async def flag(self, request):
+        kept = {name: switch.value for name, switch in self.feed.switches.items()}
+        answer = await super().flag(request)
+        for name, value in kept.items():
+            self.feed.switches[name].value = value
+        return answer
+
+
+class SetsFlagsOfTheStart(Feed):
+    def switch(self, name):
+        return self.switches[name] if name in self.switches else super().switch(name)
+
+
+class ForgetsTheRestOfAProfile(Server):
+    async def change_me(self, request):
+        self.feed.profiles.pop(self.user(request), None)
+        return await super().change_me(request)
 
 
 class UnorderedPages(Feed):
@@ -189,6 +274,35 @@ class Html(Server):
         return web.Response(text="<p>please enable JavaScript</p>", content_type="text/html")
 
 
+class Regional(Feed):
+    """Two regions that share everything at once, but what `stays` where it was done."""
+
+    stays: tuple[str, ...] = ()
+
+    def elsewhere(self):
+        """The other region."""
+        other = copy.copy(self)
+        for name in self.stays:
+            setattr(other, name, copy.copy(getattr(self, name)))
+        return other
+
+
+class FollowsStayInTheirRegion(Regional):
+    stays = ("following", "followers")
+
+
+class BlocksStayInTheirRegion(Regional):
+    stays = ("blocks",)
+
+
+class DeletesStayInTheirRegion(Regional):
+    stays = ("deleted",)
+
+
+class HidesStayInTheirRegion(Regional):
+    stays = ("hidden",)
+
+
 CAUGHT_BY = {
     AcceptsForgedTokens: "token-forged",
     KeepsUnfollowed: "unfollow-filter",
@@ -199,6 +313,21 @@ CAUGHT_BY = {
     NeverDeletes: "delete-gone",
     LetsAnyoneDelete: "delete-foreign",
     ResurrectsInLookups: "batch-deleted",
+    HidesFromFollowersOnly: "hide-gone",
+    NeverShowsAgain: "hide-shown-again",
+    LetsAnyoneHide: "hide-foreign",
+    ShowsDeletedPosts: "hide-deleted",
+    LooksHiddenPostsUp: "hide-lookup",
+    LosesLabels: "labels-kept",
+    IgnoresAge: "labels-filter",
+    KeepsOwnLabelledPostsAway: "labels-own",
+    ForgetsTheRestOfAProfile: "profile-change",
+    AuthorsUndoModerations: "moderate-author",
+    ModerationsStay: "moderate-lifted",
+    LiftingShowsHiddenPosts: "moderate-lifted",
+    EveryoneOperates: "moderate-token",
+    ForgetsFlags: "flags-set",
+    SetsFlagsOfTheStart: "flags-at-start",
     UnorderedPages: "feed-order",
     RepeatsAPost: "feed-order",
     SkipsBetweenPages: "cursor-walk",
@@ -219,4 +348,10 @@ CAUGHT_BY = {
     CrashesOnMalformed: "body-malformed",
     PlainErrors: "token-forged",
     Html: "stream-opens",
+}
+CAUGHT_IN_TWO_REGIONS_BY = {
+    FollowsStayInTheirRegion: "region-follow",
+    BlocksStayInTheirRegion: "region-block",
+    DeletesStayInTheirRegion: "region-delete",
+    HidesStayInTheirRegion: "region-hide",
 }

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 from aiohttp import web
-from memory_state import Feed, Refused
+from memory_state import LABELS, OPERATOR_TOKEN, Feed, Refused
 
 MAX_BODY_BYTES = 64 * 1024
 HEARTBEAT_S = 15.0
 TITLES = {
     "bad-request": 400, "bad-cursor": 400, "unauthorized": 401, "forbidden": 403, "not-found": 404,
-    "method-not-allowed": 405, "gone": 410, "too-large": 413, "unavailable": 503,
+    "method-not-allowed": 405, "conflict": 409, "gone": 410, "too-large": 413, "unavailable": 503,
 }  # fmt: skip
 
 
@@ -114,7 +114,11 @@ class Server:
             web.put("/v1/follows/{id}", self.edge), web.delete("/v1/follows/{id}", self.edge),
             web.put("/v1/blocks/{id}", self.edge), web.delete("/v1/blocks/{id}", self.edge),
             web.post("/v1/posts", self.post), web.post("/v1/posts/batch", self.batch),
-            web.delete("/v1/posts/{id}", self.delete),
+            web.delete("/v1/posts/{id}", self.delete), web.patch("/v1/users/me", self.change_me),
+            web.put("/v1/posts/{id}/hide", self.hide), web.delete("/v1/posts/{id}/hide", self.hide),
+            web.put("/v1/operator/posts/{id}/moderation", self.moderate), web.get("/v1/operator/flags", self.flags),
+            web.delete("/v1/operator/posts/{id}/moderation", self.moderate),
+            web.put("/v1/operator/flags/{name}", self.flag), web.delete("/v1/operator/flags/{name}", self.flag),
             web.get("/v1/feed", self.read), web.post("/v1/feed", self.read_unseen),
             web.get("/v1/feed/new", self.new), web.get("/v1/stream", self.stream),
             web.get("/healthz", self.health), web.get("/readyz", self.health), web.get("/metrics", self.metrics),
@@ -122,10 +126,13 @@ class Server:
         return app
 
     def user(self, request: web.Request) -> str:
+        return self.feed.user_of(self.token(request))
+
+    def token(self, request: web.Request) -> str:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Refused("unauthorized", "a bearer token is required")
-        return self.feed.user_of(token)
+        return token
 
     async def sign_up(self, request: web.Request) -> web.Response:
         identity = member(await json_body(request), "identity", text_of(1, 64))
@@ -137,7 +144,13 @@ class Server:
     async def me(self, request: web.Request) -> web.Response:
         user = self.user(request)
         counts = {"followers": len(self.feed.followers[user]), "following": len(self.feed.following[user])}
-        return web.json_response({"id": user, **counts, "joined": True})
+        return web.json_response({"id": user, **counts, "joined": True, **self.feed.profiles[user]})
+
+    async def change_me(self, request: web.Request) -> web.Response:
+        profile = self.feed.profiles[self.user(request)]
+        body = await json_body(request)
+        profile |= {name: member(body, name, lambda v: isinstance(v, bool)) for name in profile if name in body}
+        return await self.me(request)
 
     async def edge(self, request: web.Request) -> web.Response:
         user = self.user(request)
@@ -157,12 +170,33 @@ class Server:
         body = await json_body(request)
         text = member(body, "text", text_of(1, 500))
         reply_to = member(body, "reply_to", lambda v: v is None or text_of(1, 64)(v))
-        first, post = self.feed.accept(user, text, reply_to, key)
+        labels = member(body, "labels", lambda v: isinstance(v, list) and all(one in LABELS for one in v), [])
+        first, post = self.feed.accept(user, text, reply_to, key, tuple(sorted(set(labels))))
         return web.json_response({"post": post.wire()}, status=201 if first else 200)
 
     async def delete(self, request: web.Request) -> web.Response:
         self.feed.delete(self.user(request), request.match_info["id"])
         return web.Response(status=204)
+
+    async def hide(self, request: web.Request) -> web.Response:
+        self.feed.hide(self.user(request), request.match_info["id"], hidden=request.method == "PUT")
+        return web.Response(status=204)
+
+    async def moderate(self, request: web.Request) -> web.Response:
+        self.feed.operator(self.token(request))
+        self.feed.moderate(request.match_info["id"], moderated=request.method == "PUT")
+        return web.Response(status=204)
+
+    async def flags(self, request: web.Request) -> web.Response:
+        self.feed.operator(self.token(request))
+        return web.json_response({"flags": [switch.wire(name) for name, switch in self.feed.switches.items()]})
+
+    async def flag(self, request: web.Request) -> web.Response:
+        self.feed.operator(self.token(request))
+        name = request.match_info["name"]
+        body = await json_body(request) if request.method == "PUT" else {"value": self.feed.switch(name).default}
+        self.feed.switch(name).value = member(body, "value", whole(1, 1 << 53))
+        return web.json_response(self.feed.switches[name].wire(name))
 
     async def batch(self, request: web.Request) -> web.Response:
         self.user(request)
@@ -249,7 +283,10 @@ async def main(arguments: argparse.Namespace) -> None:
         loop.call_soon_threadsafe(stopping.set)
 
     async with serving(feed) as url:
+        token = arguments.endpoints.with_name("operator.token")
+        token.write_text(OPERATOR_TOKEN)
         endpoints = {"regions": {"memory": {"api": url, "stream": url}}, "handles": {}, "missing": []}
+        endpoints["operator_token_file"] = str(token)
         unfinished = arguments.endpoints.with_suffix(".tmp")
         unfinished.write_text(json.dumps(endpoints))
         unfinished.rename(arguments.endpoints)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 TOKEN_TTL_S = 86_400
+OPERATOR_TOKEN = "whoever-runs-this"
+LABELS = ("adult", "sensitive")
 
 
 class Refused(Exception):
@@ -44,16 +46,31 @@ class Post:
     text: str
     reply_to: str | None
     seq: int
+    labels: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, str]:
         return self.created_at_us, self.id
 
     def wire(self) -> dict[str, Any]:
-        return {
+        wire = {
             "id": self.id, "author": self.author, "created_at_us": self.created_at_us,
             "text": self.text, "reply_to": self.reply_to,
         }  # fmt: skip
+        return wire | ({"labels": list(self.labels)} if self.labels else {})
+
+
+@dataclass
+class Switch:
+    """A feature flag."""
+
+    value: int
+    default: int
+    about: str
+    at_run_time: bool = True
+
+    def wire(self, name: str) -> dict[str, Any]:
+        return {"name": name, **vars(self)}
 
 
 class Feed:
@@ -72,6 +89,14 @@ class Feed:
         self.by_author: defaultdict[str, list[Post]] = defaultdict(list)
         self.arrivals: list[Post] = []
         self.deleted: set[str] = set()
+        self.hidden: set[str] = set()
+        self.moderated: set[str] = set()
+        self.profiles: defaultdict[str, dict[str, bool]] = defaultdict(lambda: {"minor": False, "safe_mode": False})
+        self.switches = {
+            "workers": Switch(1, 1, "processes that serve", at_run_time=False),
+            "page_hint": Switch(20, 20, "entries a client is advised to ask for"),
+            "trace_one_in": Switch(100, 100, "of so many posts one is followed through the logs"),
+        }
         self.keys: dict[tuple[str, str], Post] = {}
         self.streams: defaultdict[str, set[asyncio.Queue[str]]] = defaultdict(set)
 
@@ -94,6 +119,17 @@ class Feed:
         if expires < time.time():
             raise Refused("unauthorized", "the token is not valid")
         return user
+
+    def operator(self, token: str) -> None:
+        if not hmac.compare_digest(token.encode(), OPERATOR_TOKEN.encode()):
+            raise Refused("unauthorized", "the operator's token is required")
+
+    def switch(self, name: str) -> Switch:
+        if name not in self.switches:
+            raise Refused("bad-request", f"no flag {name!r}")
+        if not self.switches[name].at_run_time:
+            raise Refused("conflict", f"{name} is read at start")
+        return self.switches[name]
 
     # graph
     def other(self, user: str, other: str) -> str:
@@ -118,14 +154,16 @@ class Feed:
         self.blocks.discard((user, other))
 
     # posts
-    def accept(self, author: str, text: str, reply_to: str | None, key: str | None) -> tuple[bool, Post]:
+    def accept(
+        self, author: str, text: str, reply_to: str | None, key: str | None, labels: tuple[str, ...] = ()
+    ) -> tuple[bool, Post]:
         if key is not None and (author, key) in self.keys:
             return False, self.keys[author, key]
         if reply_to is not None and not self.readable(reply_to):
             raise Refused("not-found", "no such post to reply to")
         own = self.by_author[author]
         ts = max(time.time_ns() // 1000, own[-1].created_at_us + 1 if own else 0)
-        post = Post(f"p{secrets.token_hex(8)}", author, ts, text, reply_to, len(self.arrivals) + 1)
+        post = Post(f"p{secrets.token_hex(8)}", author, ts, text, reply_to, len(self.arrivals) + 1, labels)
         self.posts[post.id] = post
         own.append(post)
         self.arrivals.append(post)
@@ -142,14 +180,35 @@ class Feed:
             raise Refused("forbidden", "only its author may delete a post")
         self.deleted.add(post_id)
 
+    def hide(self, user: str, post_id: str, *, hidden: bool) -> None:
+        if post_id not in self.posts or post_id in self.deleted:
+            raise Refused("not-found", "no such post")
+        if self.posts[post_id].author != user:
+            raise Refused("forbidden", "only its author may hide or show a post")
+        if post_id in self.moderated:
+            raise Refused("conflict", "the post is moderated")
+        (self.hidden.add if hidden else self.hidden.discard)(post_id)
+
+    def moderate(self, post_id: str, *, moderated: bool) -> None:
+        if post_id not in self.posts or post_id in self.deleted:
+            raise Refused("not-found", "no such post")
+        (self.moderated.add if moderated else self.moderated.discard)(post_id)
+
     def readable(self, post_id: str) -> bool:
-        return post_id in self.posts and post_id not in self.deleted
+        gone = post_id in self.deleted or post_id in self.hidden or post_id in self.moderated
+        return post_id in self.posts and not gone
 
     def visible(self, user: str, post: Post) -> bool:
         other = post.author
-        if post.id in self.deleted or (user, other) in self.blocks or (other, user) in self.blocks:
+        if not self.readable(post.id) or (user, other) in self.blocks or (other, user) in self.blocks:
             return False
-        return other == user or other in self.following[user]
+        return other == user or (other in self.following[user] and self.suits(user, post))
+
+    def suits(self, user: str, post: Post) -> bool:
+        profile = self.profiles[user]
+        return not (
+            (profile["minor"] and "adult" in post.labels) or (profile["safe_mode"] and "sensitive" in post.labels)
+        )
 
     # feed
     def newest(self, user: str, before: tuple[int, str] | None) -> Iterator[Post]:

@@ -2,12 +2,12 @@ from collections import Counter
 
 import msgspec
 import pytest
-from broken_feeds import CAUGHT_BY
+from broken_feeds import CAUGHT_BY, CAUGHT_IN_TWO_REGIONS_BY, Regional
 from memory_feed import Server, serving
 from memory_state import Feed
 
 from harness.contract.conformance import REGISTRY, Rule, conform
-from harness.contract.profile import Slo
+from harness.contract.profile import RegionUrls, Slo
 from harness.core.errors import UsageError
 from harness.core.verdict import Outcome
 from harness.record.run_directory import RunDirectory
@@ -44,6 +44,25 @@ async def test_a_broken_rule_is_caught_by_its_check(at, broken, name):
         checks = await conform(profile, users=USERS, names=[name, "metrics"])
     verdicts = {c.name: c.verdict for c in checks}
     assert verdicts == {name: Outcome.FAIL, "metrics": Outcome.PASS}, checks
+
+
+async def judged_in_two_regions(at, feed, names):
+    async with serving(feed) as here, serving(feed.elsewhere()) as there:
+        regions = {"here": RegionUrls(api=here, stream=here), "there": RegionUrls(api=there, stream=there)}
+        capabilities = msgspec.structs.replace(at(here).capabilities, regions=True)
+        profile = msgspec.structs.replace(at(here), regions=regions, capabilities=capabilities, slo=SOON)
+        return {c.name: c.verdict for c in await conform(profile, users=USERS, names=names)}
+
+
+async def test_what_takes_effect_in_both_regions_conforms(at):
+    names = list(CAUGHT_IN_TWO_REGIONS_BY.values())
+    assert await judged_in_two_regions(at, Regional(USERS), names) == dict.fromkeys(names, Outcome.PASS)
+
+
+@pytest.mark.parametrize(("broken", "name"), CAUGHT_IN_TWO_REGIONS_BY.items(), ids=lambda v: getattr(v, "__name__", v))
+async def test_what_stays_in_its_region_is_caught(at, broken, name):
+    verdicts = await judged_in_two_regions(at, broken(USERS), [name, "metrics"])
+    assert verdicts == {name: Outcome.FAIL, "metrics": Outcome.PASS}
 
 
 async def test_a_target_that_does_not_answer_shows_nothing(at):

@@ -1,7 +1,8 @@
 """Whole targets against the contract: generated requests (schemathesis), and the conformance checks.
 
 Requests are generated for the reference stack (two regions) and for the independent in-memory feed, whose conformance
-is shown in tests/conformance.
+is shown in tests/conformance. Those for a stream, whose answer has no end, are made as bytes (`stream_requests`); they
+go to the reference stack's fep itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 import schemathesis
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
+from stream_requests import ask, judge, requests
 
 import harness.contract
 from harness.contract.conformance import REGISTRY, conform
@@ -30,6 +32,9 @@ from harness.core.verdict import Outcome
 
 ROOT = Path(__file__).parents[2]
 USERS = 400
+EXAMPLES = 24
+"""of each operation, target and kind: some 20 s in all"""
+STREAM_EXAMPLES = 600
 END_S = 20.0
 REFUSES_WELL_FORMED = {
     "PUT /v1/follows/{id}": "400",  # oneself
@@ -39,6 +44,8 @@ REFUSES_WELL_FORMED = {
     "GET /v1/feed": "400",  # a cursor that was not issued
     "POST /v1/feed": "400",
     "GET /v1/feed/new": "410",
+    "PUT /v1/operator/flags/{name}": "400",  # no such flag, or no value for it
+    "DELETE /v1/operator/flags/{name}": "400",
 }
 """operations that may refuse a request although it is of the right shape, and how"""
 ACCEPTED = ["2xx", "404"]
@@ -110,14 +117,23 @@ def api(target):
     return url, {"Authorization": f"Bearer {token}"}
 
 
+@pytest.fixture(scope="module")
+def operator(target):
+    """Headers of the operator."""
+    token = Path(target.operator_token_file).read_text().strip()
+    return {"Authorization": f"Bearer {token}"}
+
+
 @pytest.mark.parametrize(("label", "mode"), CASES, ids=lambda value: getattr(value, "value", value))
-def test_generated_requests_are_answered_as_the_contract_says(target, api, label, mode):
+def test_generated_requests_are_answered_as_the_contract_says(target, api, operator, label, mode):
     if label in LACKING.get(target.name, ()):
         pytest.skip(f"target has no {label}")
     url, headers = api
+    if "/operator/" in label:
+        headers = operator
 
     @hypothesis.settings(
-        max_examples=8,
+        max_examples=EXAMPLES,
         derandomize=True,
         database=None,
         deadline=None,
@@ -128,6 +144,34 @@ def test_generated_requests_are_answered_as_the_contract_says(target, api, label
         case.call_and_validate(base_url=url, headers=headers, timeout=5)
 
     fuzz()
+    if "/operator/flags/" in label:
+        for flag in httpx.get(f"{url}/v1/operator/flags", headers=headers, timeout=5).json()["flags"]:
+            httpx.delete(f"{url}/v1/operator/flags/{flag['name']}", headers=headers, timeout=5)
+
+
+@pytest.mark.parametrize("target", ["reference"], indirect=True)
+def test_generated_requests_for_a_stream_are_answered_and_the_fep_goes_on(target, api):
+    name, region = next(iter(target.regions.items()))
+    pid_file = Path(target.handles[f"{name}.fep"]["pid_file"])
+    port, life = int(region.stream.rpartition(":")[2]), pid_file.read_text()
+    token = api[1]["Authorization"].removeprefix("Bearer ")
+
+    @hypothesis.settings(
+        max_examples=STREAM_EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(request=requests(token))
+    def fuzz(request):
+        judge(request, ask(port, request.raw))
+
+    fuzz()
+    assert pid_file.read_text() == life, "the fep died of it"
+    with httpx.stream("GET", f"{region.stream}/v1/stream", headers=api[1], timeout=5) as response:
+        assert response.status_code == 200
+        assert b"\nid: " in next(response.iter_raw())
 
 
 @pytest.mark.parametrize("target", ["reference"], indirect=True)

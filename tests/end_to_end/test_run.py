@@ -73,10 +73,11 @@ def processes_of(marker: str) -> list[int]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            words = (entry / "cmdline").read_bytes()
+            text = words + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if marker.encode() in text and b"pytest" not in (entry / "cmdline").read_bytes():
+        if marker.encode() in text and b"pytest" not in words:
             found.append(int(entry.name))
     return found
 
@@ -121,6 +122,17 @@ def test_a_planted_defect_is_exit_1_and_names_the_invariant(scenario, tmp_path):
     done = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=150, check=False)
     assert done.returncode == 1, done.stderr.decode()
     assert {"order", "durability"} <= failed(out)
+
+
+def test_a_preset_of_one_region_is_run_with_what_there_is_and_judged_by_it(scenario, tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        command(scenario, out, "--preset", "x-early"), cwd=ROOT, capture_output=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    skipped = {c["name"]: c["reason"] for c in verdict_of(out)["checks"] if c.get("skipped")}
+    assert {skipped[name] for name in ("cross_region", "convergence")} == {"skipped: target reference has one region"}
+    assert list(json.loads((out / "target.json").read_text())["regions"]) == ["us-east"]
 
 
 def test_a_target_without_handles_is_judged_and_what_it_lacks_is_skipped_by_name(scenario, tmp_path):

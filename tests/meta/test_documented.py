@@ -10,7 +10,9 @@ from harness.cli import COMMANDS
 from harness.contract.profile import load_profile
 from harness.judge.invariants import CHECKERS
 from harness.run.scenario_file import load_scenario, scenario_paths
+from reference_server.flags import FLAGS, PRESETS
 from reference_server.settings import DEFECTS
+from reference_server.supervisor.command_line import DEFAULT_REGIONS, PRESET_REGIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +47,21 @@ def test_every_scenario_is_in_the_readme_and_is_short(name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_kind_has_its_page_entry(kind):
     assert f"`{kind}`" in (ROOT / "docs" / "extend" / "fault.md").read_text(encoding="utf-8")
+
+
+def test_every_flag_and_preset_is_documented_and_no_other():
+    page = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", page, re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(FLAGS)
+    assert all(f"--preset {name}" in page for name in PRESETS)
+
+
+def test_the_profile_knows_the_presets_and_their_regions():
+    start = load_profile("reference").start
+    assert start is not None
+    whole = list(DEFAULT_REGIONS)
+    assert start.regions == whole
+    assert start.presets == {name: list(PRESET_REGIONS.get(name, whole)) for name in PRESETS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

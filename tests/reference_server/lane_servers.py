@@ -1,26 +1,20 @@
-"""Real memcached and redis processes, a stub of the graph, lanes in this process: for timeline and fan-out tests."""
+"""A stub of the graph, and lanes in this process: for timeline and fan-out tests."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
-import shutil
-import signal
-import socket
-import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from reference_server import rpc
 from reference_server.partition import lanes_of
 from reference_server.rpc import RpcError
 from reference_server.settings import Region, Settings
+from reference_server.timeline.cache_writer import CacheWriter
 from reference_server.timeline.cached import Slots, for_display
 from reference_server.timeline.entry import SLOT_DTYPE, pack_entry
 from reference_server.timeline.index import Index, Users
@@ -31,87 +25,6 @@ from reference_server.timeline.takeover import join_cache, lane_users, restore
 from reference_server.timeline.wal import Wal
 
 DEADLINE_S = 15.0
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-async def until(condition: Callable[[], Any], what: str, limit_s: float = DEADLINE_S) -> Any:
-    """The condition's first true value; fails the test when it has none within the limit."""
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {limit_s:g} s: {what}")
-        await asyncio.sleep(0.005)
-    return value
-
-
-class Server:
-    """A server process that can be killed, paused, and started again on its port."""
-
-    def __init__(self, program: str, options: Callable[[int], list[str]]) -> None:
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-        self._program, self._options = program, options
-
-    def start(self) -> None:
-        program = shutil.which(self._program)
-        if program is None:
-            pytest.skip(f"{self._program} is not installed")
-        self.process = subprocess.Popen([program, *self._options(self.port)], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.5).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def pause(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + DEADLINE_S
-        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert time.monotonic() < deadline, "not stopped"
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def send(self, commands: bytes) -> bytes:
-        """(memcached) Commands over a connection of their own; what came before the answer of a no-op."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            connection.sendall(commands + b"mn\r\n")
-            answer = b""
-            while not answer.endswith(b"MN\r\n"):
-                answer += connection.recv(1 << 20)
-            return answer.removesuffix(b"MN\r\n")
-
-
-def memcached_server() -> Server:
-    user = getpass.getuser()
-    return Server(
-        "memcached", lambda port: ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-m", "256", "-u", user]
-    )
-
-
-def redis_server(folder: Path, *, durable: bool) -> Server:
-    kind = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
-    return Server(
-        "redis-server",
-        lambda port: ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *kind],
-    )
 
 
 class Posts:
@@ -136,6 +49,8 @@ class GraphStub:
         self.cold: dict[int, set[int]] = {}
         self.away = False
         self.asked: list[tuple[int, int]] = []
+        self.refused: list[tuple[int, int]] = []
+        self.unknown: set[int] = set()
         self.after_page: Callable[[int, int], None] = lambda author, page: None
         self.server: asyncio.Server | None = None
 
@@ -148,16 +63,19 @@ class GraphStub:
         return sorted({a for edges in (self.hot, self.cold) for a, users in edges.items() if user in users})
 
     async def serve(self, path: str) -> None:
-        async def followees(user: int) -> list[bytes]:
-            found = np.array(await self.followees(user), "<u4")
-            return [found.tobytes(), np.ones(len(found), np.uint8).tobytes()]
+        async def followees(user: int, start: int) -> list[Any]:
+            found = [author for author in await self.followees(user) if author >= start]
+            return [np.array(found[:2], "<u4").tobytes(), found[2] if found[2:] else None]
 
         self.server = await rpc.serve(path, {"followers": self._followers, "followees": followees})
 
     async def _followers(self, author: int, page: int) -> list[Any]:
         if self.away:
+            self.refused.append((author, page))
             raise RpcError("unavailable", "stub")
         self.asked.append((author, page))
+        if author in self.unknown:
+            raise RpcError("not-found", f"no user {author}")
         hot, cold = self.hot.get(author, set()), self.cold.get(author, set())
         everybody = sorted(hot | cold)
         part = everybody[page * self.page : (page + 1) * self.page]
@@ -180,10 +98,19 @@ class GraphStub:
 class OpenLane:
     """A lane in this process, with its service; the only lane of a population."""
 
-    def __init__(self, folder: Path, port: int, graph: GraphStub, users: int = 50, *, forgets: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        graph: GraphStub,
+        users: int = 50,
+        *,
+        forgets: bool = False,
+        more_ports: Sequence[int] = (),
+    ) -> None:
         self.notices: list[Notice] = []
         self.posts = Posts()
-        self.port = port
+        self.ports = (port, *more_ports)
         wal = Wal(folder)
         index = Index(wal.epoch, lane_users(0, 1, users), users, kept=800)
         self.owner = LaneOwner(0, wal, index, lambda _, notices: self.notices.extend(notices), forgets=forgets)
@@ -194,8 +121,14 @@ class OpenLane:
         self.posts.count = self.owner.wal.last_record()
 
     async def join(self) -> OpenLane:
-        await join_cache(self.owner, self.port)
+        await join_cache(self.owner, self.ports)
         return self
+
+    @property
+    def writer(self) -> CacheWriter:
+        """The hand on the first memcached node."""
+        assert self.owner.cache is not None
+        return self.owner.cache.nodes[0]
 
     async def serve(self, path: str) -> None:
         self.server = await rpc.serve(path, self.service.handlers())
@@ -205,7 +138,7 @@ class OpenLane:
         post_id, entry = self.posts.entry(author)
         source = b"posts:%d-0" % self.posts.count
         page = PostPage(source, post_id, author, entry, numbers(hot), numbers(cold), 0, True)
-        self.owner.write([page], "posts", f"{self.posts.count}-0", None)
+        self.owner.write([page], "posts", f"{self.posts.count}-0")
         return post_id
 
     async def applied(self) -> None:
@@ -250,7 +183,7 @@ def make_settings(directory: Path, sockets: str, **changes: Any) -> Settings:
         index=0,
         api_ports=(),
         fep_ports=(),
-        memcached_ports=(ports["memcached"],),
+        memcached_ports=ports["memcached"] if isinstance(ports["memcached"], tuple) else (ports["memcached"],),
         redis_queue_port=ports["redis_queue"],
         redis_cache_port=ports["redis_cache"],
         replicator_port=1,

@@ -7,26 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real_servers import wait_until
 
 from reference_server.settings import Settings, read_settings
 from reference_server.supervisor.layout import StackDirectory, read_pid_file, start_time
 from reference_server.supervisor.sweep import marked
-
-
-def wait_until(condition: Callable[[], Any], what: str, limit_s: float = 15.0) -> Any:
-    """The condition's first true value; fails the test when it has none within the limit."""
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {limit_s:g} s: {what}")
-        time.sleep(0.01)
-    return value
 
 
 class StackProcess:
@@ -88,3 +78,21 @@ class StackProcess:
         """(exit status, standard output, standard error) after standard input was closed."""
         out, err = self.process.communicate(timeout=20)
         return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start_stack(tmp_path: Path) -> Iterator[Callable[..., StackProcess]]:
+    """Starts stacks; without a directory in tmp_path / "stack"."""
+    started: list[StackProcess] = []
+
+    def start(*options: str, directory: Path | None = None, env: dict[str, str] | None = None) -> StackProcess:
+        started.append(StackProcess(directory or tmp_path / "stack", *options, env=env))
+        return started[-1]
+
+    yield start
+    for stack in started:
+        if stack.process.poll() is None:
+            stack.end()
+        for stream in (stack.process.stdin, stack.process.stdout, stack.process.stderr):
+            if stream is not None:
+                stream.close()

@@ -9,15 +9,24 @@ import pytest
 
 from reference_server.api.bodies import render
 from reference_server.api.feed import FeedRequest
+from reference_server.api.operator import FlagRequest
 from reference_server.api.posts import BatchRequest, PostRequest
 from reference_server.api.problems import problem_response
+from reference_server.api.profiles import ProfileRequest
 from reference_server.api.users import SignUpRequest
-from reference_server.events import PostEvent
+from reference_server.events import Label, PostEvent
 from reference_server.fep import wire
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXCHANGES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(GOLDEN.glob("http/*.json"))}
-REQUESTS = {"signUp": SignUpRequest, "createPost": PostRequest, "getPosts": BatchRequest, "readFeedUnseen": FeedRequest}
+REQUESTS = {
+    "signUp": SignUpRequest,
+    "changeMe": ProfileRequest,
+    "createPost": PostRequest,
+    "getPosts": BatchRequest,
+    "readFeedUnseen": FeedRequest,
+    "setFlag": FlagRequest,
+}
 EPOCH_1 = 1 << 48
 
 
@@ -32,8 +41,15 @@ def test_posts_are_written_as_pinned():
     assert len(posts) >= 6
     for post in posts:
         parent = uuid.UUID(post["reply_to"]).bytes if post["reply_to"] else b""
+        labels = sum(Label[name.upper()] for name in post.get("labels", []))
         event = PostEvent(
-            uuid.UUID(post["id"]).bytes, int(post["author"]), post["created_at_us"], post["text"], "us-east", parent
+            uuid.UUID(post["id"]).bytes,
+            int(post["author"]),
+            post["created_at_us"],
+            post["text"],
+            "us-east",
+            parent,
+            labels=labels,
         )
         assert json.loads(render(event)) == post
 

@@ -24,7 +24,7 @@ def test_the_example_profile_loads_and_states_the_defaults(tmp_path):
 
 def test_the_example_profile_has_every_key():
     tables = vars(profile_file)
-    for table in ("_TOP", "_USERS", "_START", "_CAPABILITIES", "_SLO", "_REGION"):
+    for table in ("_TOP", "_USERS", "_START", "_CAPABILITIES", "_SLO", "_REGION", "_OPERATOR"):
         missing = [key for key in tables[table] if not re.search(rf"^{key} = ", EXAMPLE, re.MULTILINE)]
         assert not missing, table
     for placeholder in (*profile_file.PLACEHOLDERS, "profile_dir"):

@@ -55,6 +55,7 @@ identities = "9..3"
 [start]
 command = ["{pyton}"]
 ready_timeout = "soon"
+presets = { small = [] }
 options = ["flags"]
 [capabilities]
 steam = "sse"
@@ -74,6 +75,7 @@ stream = "ftp://x"
         "users.identities: must not be empty",
         "start.command: unknown placeholder {pyton} (did you mean 'python'?)",
         "start.ready_timeout: must be a duration",
+        "start.presets: small must have at least one region",
         "start.options: must be one of defect, flag, got 'flags' (did you mean 'flag'?)",
         "capabilities.steam: unknown key (did you mean 'stream'?)",
         "capabilities.resume: must be true or false",
@@ -92,6 +94,7 @@ stream = "ftp://x"
         ('name = "x"\nregions = 3', "regions: must be a table"),
         ('name = "x"\n[handles]\ncache = "memcached"\n[start]\ncommand = ["x"]', "handles.cache: must be a table"),
         ('name = "x"\n[start]\ncommand = []', "start.command: must name a program"),
+        ('name = "x"\n[start]\ncommand = ["x"]\npresets = 3', "start.presets: must be a table of regions by preset"),
         ('name = "x"\n[start]\ncommand = ["{"]', "start.command: "),
         ("name = ", "not TOML"),
     ],
@@ -121,10 +124,24 @@ def test_endpoints_fill_in_addresses_and_handles():
     assert profile.missing == ["toxiproxy"]
 
 
+def test_endpoints_may_tell_more():
+    region = ENDPOINTS["regions"]["us-east"]
+    told = {"edge": "https://127.0.0.1:4/", "apis": ["http://127.0.0.1:1"], "metrics": {"graph": "http://127.0.0.1:5"}}
+    files = {"operator_token_file": "/tmp/token", "ca_file": "/tmp/ca.pem", "something": 1}
+    profile = with_endpoints(load_profile("reference"), {**ENDPOINTS, **files, "regions": {"us-east": region | told}})
+    assert profile.regions["us-east"].edge == "https://127.0.0.1:4"
+    assert (profile.operator_token_file, profile.ca_file) == ("/tmp/token", "/tmp/ca.pem")
+    profile = with_endpoints(load_profile("reference"), {**ENDPOINTS, "regions": {"us-east": region | {"edge": ""}}})
+    assert profile.regions["us-east"].edge == ""
+
+
 def test_malformed_endpoints_are_refused():
     with pytest.raises(UsageError) as raised:
-        with_endpoints(load_profile("reference"), {"regions": {}, "handles": {"x": {"backend": "spell"}}, "missing": 3})
-    assert len(raised.value.problems) == 3
+        with_endpoints(
+            load_profile("reference"),
+            {"regions": {}, "handles": {"x": {"backend": "spell"}}, "missing": 3, "ca_file": 3},
+        )
+    assert len(raised.value.problems) == 4
 
 
 def test_a_profile_survives_its_json_form():

@@ -6,7 +6,7 @@ import pytest
 from harness.core.errors import ExitCode, ResidueError, UnavailableError, UsageError, foremost, nearest
 from harness.core.op import text_hash
 from harness.core.seeds import rng
-from harness.core.units import format_duration, parse_duration_s, parse_rate_per_s
+from harness.core.units import format_duration, format_size, parse_duration_s, parse_rate_per_s, parse_size_bytes
 from harness.core.verdict import Outcome, worst
 
 
@@ -26,6 +26,23 @@ def test_what_is_no_duration_is_refused(text):
 @pytest.mark.parametrize(("text", "rate"), [("40/s", 40), ("0.2/s", 0.2), ("12/min", 0.2), ("3600/h", 1)])
 def test_rates(text, rate):
     assert parse_rate_per_s(text) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("100B", 100), ("64kB", 64_000), ("64KiB", 65_536), ("1.5GiB", 3 << 29), ("2 MB", 2_000_000)]
+)
+def test_sizes(text, size):
+    assert parse_size_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "10", "MiB", "-1MiB", "64K", "1TB", 10])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="must be a size"):
+        parse_size_bytes(text)
+
+
+def test_sizes_are_shown_in_the_unit_that_fits():
+    assert [format_size(b) for b in (100, 4096, 512 << 20, 3 << 29)] == ["100 B", "4.0 KiB", "512.0 MiB", "1.5 GiB"]
 
 
 def test_durations_are_shown_in_the_unit_that_fits():

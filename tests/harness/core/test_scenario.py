@@ -75,3 +75,46 @@ def test_all_problems_are_reported_at_once():
 def test_a_fault_must_end_within_its_phase():
     fault = {"kind": "kill", "handle": "a", "hold": "5s", "at": "6s"}
     assert "must end within the phase" in problems(phase=[{"name": "p", "duration": "10s", "faults": [fault]}])[0]
+
+
+CHAOS = {"kinds": ["kill", {"kind": "latency", "latency": "400ms"}], "handles": ["us.*"], "rate": "2/min"}
+
+
+def test_a_random_plan_has_defaults_and_units():
+    chaos = parse_scenario(MINIMAL | {"chaos": CHAOS | {"hold": "5s..15s", "overlap": 2}}).chaos
+    assert chaos.rate_per_s == pytest.approx(2 / 60)
+    assert (chaos.hold.shortest_s, chaos.hold.longest_s, chaos.overlap, chaos.seed) == (5, 15, 2, None)
+    assert [(k.kind, k.params) for k in chaos.kinds] == [("kill", {}), ("latency", {"latency": "400ms"})]
+    assert parse_scenario(MINIMAL).chaos is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "hint"),
+    [
+        ({"kind": "kill"}, "chaos.kind", "did you mean 'kinds'"),
+        ({"kinds": []}, "chaos.kinds", "at least one"),
+        ({"kinds": [{"latency": "4ms"}]}, "chaos.kinds", "must name its kind"),
+        ({"handles": "us.*"}, "chaos.handles", "must be a list"),
+        ({"rate": "0/s"}, "chaos.rate", "more than 0"),
+        ({"rate": 2}, "chaos.rate", "must be a rate"),
+        ({"hold": "15s..5s"}, "chaos.hold", "from the shorter to the longer"),
+        ({"hold": "5..15s"}, "chaos.hold", "a range such as 5s..15s"),
+        ({"overlap": 0}, "chaos.overlap", "whole number >= 1"),
+        ({"settle": "0s"}, "chaos.settle", "longer than 0"),
+        ({"seed": -1}, "chaos.seed", "whole number >= 0"),
+    ],
+)
+def test_each_problem_of_a_random_plan_is_named(changes, path, hint):
+    [found] = [p for p in problems(chaos=CHAOS | changes) if p.startswith(path + ":")]
+    assert hint in found
+
+
+def test_what_a_random_plan_cannot_do_without():
+    assert problems(chaos={}) == ["chaos.kinds: is required", "chaos.handles: is required", "chaos.rate: is required"]
+
+
+def test_stop_conditions_are_expressions_and_a_delay():
+    stop = parse_scenario(MINIMAL | {"stop": {"delay": "3s", "feed_read": "failures < 20%"}}).stop
+    assert (stop.delay_s, stop.expressions) == (3, {"feed_read": ("failures < 20%",)})
+    assert parse_scenario(MINIMAL).stop.expressions == {}
+    assert "stop.delay: must be a duration" in problems(stop={"delay": 3})[0]

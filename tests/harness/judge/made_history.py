@@ -169,6 +169,14 @@ class MadeHistory:
         self.scenario = msgspec.structs.replace(self.scenario, phases=(phase,))
         return row
 
+    def refused(self, at: float, why: str = "faults are forbidden: customers complain", **fields: Any) -> Fault:
+        """A fault that was due but never touched anything, as the chaos schedule records it."""
+        row = self.fault(at, None, **fields)
+        row.inject_error = why
+        row.witness = {"ok": False, "evidence": f"could not be injected: {why}"}
+        row.undo = {"ok": True, "detail": "nothing was touched"}
+        return row
+
     def store(self) -> RunDirectory:
         """Write the run directory."""
         phases = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from made_history import AWAY, HOME
 
@@ -182,3 +183,51 @@ def test_the_targets_own_metrics(made):
     assert mean.value == pytest.approx(20.0)
     assert missing.verdict is Outcome.INCONCLUSIVE
     assert "no nothing" in missing.reason
+
+
+def due_in_calm(made, failures=0, **witness):
+    """300 reads; a fault in phase calm; another phase "after" from 20 s on."""
+    h = reads(made, failures)
+    h.fault(1.0, 5.0).witness = witness
+    h.baseline = 20.0
+    return h
+
+
+def test_a_fault_without_witness_leaves_the_slos_of_its_phase_unproven(made):
+    calm, after = judged(due_in_calm(made, ok=False, evidence="still answers"), "feed_read", "failures == 0")
+    assert (calm.phase, calm.verdict) == ("calm", Outcome.INCONCLUSIVE)
+    assert calm.reason.startswith("kill of us-east.memcached (f0) has no witness: still answers; 0 of 200 failed")
+    assert (after.phase, after.verdict) == ("after", Outcome.PASS)
+
+
+def test_a_fault_with_a_witness_takes_nothing_away(made):
+    calm, after = judged(due_in_calm(made, ok=True), "feed_read", "failures == 0")
+    assert (calm.verdict, after.verdict) == (Outcome.PASS, Outcome.PASS)
+
+
+def test_an_slo_that_is_missed_fails_also_without_witness(made):
+    calm, _ = judged(due_in_calm(made, failures=3, ok=False), "feed_read", "failures == 0")
+    assert calm.verdict is Outcome.FAIL
+    assert calm.reason == "3 of 200 failed (1.5 %)"
+
+
+def test_faults_that_were_refused_or_left_no_record_are_without_witness_too(made):
+    h = reads(made)
+    h.refused(1.0)
+    h.fault(6.0, 7.0)
+    h.faults.pop()
+    [check] = judged(h, "feed_read", "failures == 0")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert check.reason.startswith(
+        "kill of us-east.memcached (f0) was not injected: faults are forbidden: customers complain; and 1 more"
+    )
+
+
+def test_a_target_without_handles_is_judged_as_undisturbed(made):
+    h = reads(made)
+    h.fault(1.0, 5.0)
+    h.faults.clear()
+    h.planned.clear()
+    h.profile = msgspec.structs.replace(h.profile, handles={})
+    [check] = judged(h, "feed_read", "failures == 0")
+    assert check.verdict is Outcome.PASS

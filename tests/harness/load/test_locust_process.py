@@ -193,6 +193,46 @@ async def test_it_ends_early_when_told(
     assert len(rows(plan)) == row["sent"] > 0
 
 
+async def test_a_plan_that_is_cut_is_complete_where_it_ends(
+    small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any
+) -> None:
+    plan = make_plan_of(small_feed.url, rates=RATES, seconds=60)
+    async with load_child(plan) as child:
+        await child.wait_state("ready")
+        t0_ns = now_ns() + NS_PER_S // 2
+        child.send(cmd="start", t0_ns=t0_ns)
+        while (await child.wait_state("running"))["sent"] < 60:
+            child.statuses.clear()
+        end_ns = now_ns() - t0_ns
+        child.send(cmd="cut", end_ns=end_ns)
+        await child.wait_state("done")
+        assert await asyncio.wait_for(child.process.wait(), 10) == 0
+    row = generator_row(plan)
+    assert row["planned"] == sum(arrival.due_ns < end_ns for arrival in arrivals(plan))
+    assert row["completed"] is True
+    assert row["planned"] <= row["sent"] == len(rows(plan)) < row["planned"] + 30
+
+
+async def test_status_lines_tell_the_last_seconds(small_feed: Any, make_plan_of: Any, load_child: Any) -> None:
+    plan = make_plan_of(small_feed.url, rates=Rates(reads_per_s=40), seconds=8)
+
+    async def slow(request: web.Request) -> web.Response | None:
+        return web.json_response({"detail": "no"}, status=503) if small_feed.requests % 4 == 0 else None
+
+    small_feed.slow = slow
+    async with load_child(plan) as child:
+        await child.run_to_end()
+    running = [status["recent"] for status in child.statuses if status["state"] == "running"]
+    assert running[-1]["seconds"] == pytest.approx(5, abs=0.5)
+    feed = running[-1]["ops"]["feed"]["here"]
+    assert feed["ok"] == len(feed["us"]) == pytest.approx(150, abs=50)
+    assert feed["failed"] == pytest.approx(50, abs=20)
+    assert feed["us"] == sorted(feed["us"])
+    assert 0 < feed["us"][0] < 1_000_000
+    total = child.statuses[-1]["ops"]["feed"]
+    assert total["count"] > feed["ok"] + feed["failed"]  # of five of the eight seconds
+
+
 async def test_it_ends_before_it_started(small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any) -> None:
     plan = make_plan_of(small_feed.url, rates=RATES)
     async with load_child(plan) as child:

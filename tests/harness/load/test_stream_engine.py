@@ -23,11 +23,11 @@ from stream_stub import (
     until,
 )
 
-from harness.core.clock import now_ns
+from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome, text_hash
 from harness.core.seeds import rng
 from harness.load.event_fetch import EventFetch
-from harness.load.plan import LoadPlan
+from harness.load.plan import LoadPlan, PlanPhase
 from harness.load.recorder import Recorder
 from harness.load.stream_fleet import StreamFleet
 
@@ -256,6 +256,25 @@ async def test_the_process_follows_its_control_protocol(server: StreamServer, tm
     assert (row["process"], row["kind"], row["planned"], row["sent"]) == ("streams-1", "streams", 20, 20)
     assert (row["dropped"], row["completed"], row["errors"]) == (0, True, [])
     assert "Tag=stream_open|here|warmup," in (plan.directory.histograms / "streams-1.hlog").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [True, False])
+async def test_an_engine_that_ends_where_its_plan_was_cut_is_complete(
+    server: StreamServer, tmp_path: Path, cut: bool
+) -> None:
+    plan = make_plan(tmp_path, server.url, 4)
+    plan = msgspec.structs.replace(plan, phases=(*plan.phases[:-1], PlanPhase("long", 0, 60 * NS_PER_S)))
+    async with engine_process(plan) as engine:
+        engine.send(cmd="open")
+        await engine.wait(lambda s: s["open"] == 4)
+        engine.send(cmd="start", t0_ns=now_ns())
+        await engine.wait(lambda s: s["state"] == "running")
+        if cut:
+            engine.send(cmd="cut", end_ns=1)
+        engine.send(cmd="stop")
+        await wait_done(engine)
+    assert generator_row(plan)["completed"] is cut
 
 
 @pytest.mark.slow

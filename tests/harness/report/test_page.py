@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from harness.core.verdict import Outcome, Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
 from harness.report.charts import TimeFrame
-from harness.report.run_data import FaultWindow, PhaseWindow
+from harness.report.run_data import FaultWindow, PhaseWindow, read_run
 
 EVIL = """</script></style><script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<b>\u202e&"""
 Reported = Callable[..., RunDirectory]
@@ -150,6 +151,21 @@ def test_a_torn_line_of_faults_is_left_out(tmp_path: Path) -> None:
         file.write(b'{"id": "f2", "ki')
     write_reports(run)
     assert page_of(run).count("kill us-east.memcached</text>") == 5
+
+
+def test_a_refused_fault_is_listed_but_not_shaded(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    row = json.loads(run.faults.read_text().splitlines()[0])
+    row |= {"id": "f2", "kind": "pause", "witnessed_ns": None, "undo_started_ns": None, "undone_ns": None}
+    row |= {"inject_error": "forbidden", "witness": {"ok": False, "evidence": "could not be injected: forbidden"}}
+    row |= {"undo": {"ok": True, "detail": "nothing was touched"}}
+    with run.faults.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    write_reports(run)
+    data = read_run(run)
+    assert [fault.start_s is None for fault in data.faults] == [False, True]
+    assert [fault.kind for fault, _ in TimeFrame(data.phases, data.faults).lanes()] == ["kill"]
+    assert "could not be injected: forbidden" in page_of(run)
 
 
 def test_names_of_faults_never_touch(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import io
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 from sample_run import sample_verdict
 
-from harness.report.terminal import ActiveFault, LivePanel, LiveState, OpLine, draw, plain_line, print_verdict
+from harness.report.terminal import ActiveFault, LivePanel, LiveState, OpLine, SloLine, draw, plain_line, print_verdict
 
 RUNNING = LiveState(
     scenario="celebrity-cache-kill",
@@ -49,6 +50,24 @@ def test_panel_shows_the_moment() -> None:
         "streams 1,998 of 2,000", "events 1,604/s", "late 3", "5,120", "31 ms", "kill us-east.memcached  3 s left",
     ):  # fmt: skip
         assert word in text, word
+
+
+def test_panel_of_a_game_day_shows_expectations_and_what_can_be_typed() -> None:
+    made = console(terminal=False)
+    slos = [
+        SloLine(name="feed_read failures == 0", value="3", holds=False),
+        SloLine(name="post_accept p(95) <= 1s", value="12.1 ms", holds=True),
+        SloLine(name="signup max <= 1s", value="-"),
+    ]
+    state = msgspec.structs.replace(RUNNING, slos=slos, forbidden="customers complain", keys="q  end")
+    made.print(draw(state))
+    text = text_of(made)
+    for line in (
+        r"✗ feed_read failures == 0 +3 ", r"✓ post_accept p\(95\) <= 1s +12\.1 ms ", r"· signup max <= 1s +- ",
+        "new faults are forbidden: customers complain", "q  end",
+    ):  # fmt: skip
+        assert re.search(line, text), line
+    assert plain_line(state).endswith("| FAULT kill us-east.memcached | BROKEN feed_read failures == 0 (3)")
 
 
 def test_panel_before_the_phases_shows_the_stage() -> None:

@@ -17,15 +17,16 @@ from real_servers import Server, free_port
 
 from reference_server import rpc
 from reference_server.api.command import api_command
-from reference_server.durable import ArchiveBatch, PostRow
+from reference_server.durable import ArchiveBatch, PostRow, StatusRow
 from reference_server.durable.sqlite_writer import FILE_NAME, SqliteWriter
-from reference_server.events import GraphEvent, PostEvent
+from reference_server.events import GraphEvent, PostEvent, Reader, StatusEvent, hidden_labels
 from reference_server.queue import START, StreamKeeper
-from reference_server.security import make_token
+from reference_server.security import make_operator_token, make_token
 from reference_server.settings import Region, Settings, write_settings
 from reference_server.timeline.entry import make_seq, pack_entry
 
 SECRET = "5a" * 32
+OPERATOR_TOKEN = make_operator_token(bytes.fromhex(SECRET))
 USERS = 1000
 LANES = 2
 
@@ -57,10 +58,17 @@ class ApiRegion:
         self.follows: dict[tuple[int, int], bool] = {}
         self.blocks: dict[tuple[int, int], bool] = {}
         self.joined: set[int] = set()
+        self.readers: dict[int, int] = {}
+        self.labels: dict[int, int] = {}
+        self.imports_wait = False
         self.celebrities: set[int] = set()
         self.calls: list[str] = []
+        self.horizon_us = 0
+        """the lanes have let go of older posts"""
         self._applied = START
         self.graph_hangs, self.lanes_hang = asyncio.Event(), asyncio.Event()
+        self.graph_applies = asyncio.Event()
+        self.graph_applies.set()
         self._servers: list[asyncio.Server] = []
         SqliteWriter(self.settings.data("us-east") / FILE_NAME).close()
         self.api: Server | None = None
@@ -107,13 +115,19 @@ class ApiRegion:
             "counts": self._counts,
             "excluded": self._excluded,
             "followees": self._followees,
+            "following": self._following,
             "follower_count": self._follower_count,
         }
         methods = {name: self._unless(self.graph_hangs, method) for name, method in methods.items()}
         self._servers.append(await rpc.serve(self.settings.socket("us-east", "graph"), methods))
 
     async def serve_lanes(self) -> None:
-        methods = {"rebuild": self._rebuild, "materialise": self._materialise, "ping": self._ping}
+        methods = {
+            "rebuild": self._rebuild,
+            "generation": self._generation,
+            "materialise": self._materialise,
+            "ping": self._ping,
+        }
         methods = {name: self._unless(self.lanes_hang, method) for name, method in methods.items()}
         for lane in range(LANES):
             self._servers.append(await rpc.serve(self.settings.socket("us-east", f"lane-{lane}"), methods))
@@ -135,6 +149,7 @@ class ApiRegion:
         return "pong"
 
     async def _sync(self, stream_id: str) -> None:
+        await self.graph_applies.wait()
         for entry in await self.keeper.entries("graph", self._applied, 10_000):
             event, self._applied = entry.event, entry.id
             assert isinstance(event, GraphEvent)
@@ -144,13 +159,24 @@ class ApiRegion:
                 self.blocks[event.user, event.other] = event.verb == "block"
             elif event.verb == "join":
                 self.joined.add(event.user)
+            elif event.verb == "profile":
+                said = self.readers.get(event.user, 0) & ~event.mask | event.other
+                self.readers[event.user] = said
+                self.labels[event.user] = int(hidden_labels(Reader(said)))
             self.calls.append(event.verb)
 
     async def _user(self, user: int) -> dict[str, Any]:
         joined = user in self.joined
-        return {"exists": True, "joined": joined, "import": "done" if joined else "none", "done": 0, "total": 0}
+        state = "none" if not joined else "pending" if self.imports_wait else "done"
+        found = {"exists": True, "joined": joined, "import": state, "done": 0, "total": 0}
+        return found | {"reader": self.readers.get(user, 0)}
+
+    async def _following(self, user: int, other: int) -> list[int]:
+        followees = [one for (who, one), active in self.follows.items() if who == user and active]
+        return [len(followees), int(other in followees)]
 
     async def _counts(self, user: int) -> list[int]:
+        self.calls.append("counts")
         edges = [edge for edge, active in self.follows.items() if active]
         return [sum(other == user for _, other in edges), sum(one == user for one, _ in edges)]
 
@@ -162,11 +188,12 @@ class ApiRegion:
         unfollowed = [other for (one, other), active in self.follows.items() if one == user and not active]
         pairs = [pair for pair, active in self.blocks.items() if active and user in pair]
         blocked = [one if other == user else other for one, other in pairs]
-        return [np.array(unfollowed, "<u4").tobytes(), np.array(blocked, "<u4").tobytes()]
+        return [np.array(unfollowed, "<u4").tobytes(), np.array(blocked, "<u4").tobytes(), self.labels.get(user, 0)]
 
-    async def _followees(self, user: int) -> list[bytes]:
-        followees = [other for (one, other), active in self.follows.items() if one == user and active]
-        return [np.array(followees, "<u4").tobytes(), bytes(len(followees))]
+    async def _followees(self, user: int, start: int) -> list[Any]:
+        edges = self.follows.items()
+        found = sorted(other for (one, other), active in edges if one == user and active and other >= start)
+        return [np.array(found[:2], "<u4").tobytes(), found[2] if found[2:] else None]
 
     # --- lane stub
 
@@ -177,13 +204,17 @@ class ApiRegion:
         entries += await self.keeper.entries("celeb", START, 10_000)
         for record, entry in enumerate(entries, 1):
             event = entry.event
-            if isinstance(event, PostEvent) and event.author in authors:
-                slots += make_seq(1, record).to_bytes(8, "big") + pack_entry(event.id, event.ts_us, event.author)
-        return [1, 1, 0, make_seq(1, len(entries)), slots]
+            if isinstance(event, PostEvent) and event.author in authors and event.ts_us >= self.horizon_us:
+                packed = pack_entry(event.id, event.ts_us, event.author, labels=event.labels)
+                slots += make_seq(1, record).to_bytes(8, "big") + packed
+        return [1, 1, make_seq(1, 0), make_seq(1, len(entries)), slots, self.horizon_us]
 
-    async def _materialise(self, user: int, hot_ttl_s: int) -> list[int]:
+    async def _generation(self, user: int) -> int:
+        return 1
+
+    async def _materialise(self, user: int, hot_ttl_s: int) -> list[Any]:
         self.calls.append("materialise")
-        return [0]
+        return [0, False]
 
     # --- what tests do
 
@@ -195,15 +226,18 @@ class ApiRegion:
             for entry in await self.keeper.entries(stream, START, 10_000):
                 if isinstance(entry.event, PostEvent):
                     event = entry.event
-                    batch.posts.append(PostRow(event.id, event.author, event.ts_us, event.text, event.reply_to))
+                    row = PostRow(event.id, event.author, event.ts_us, event.text, event.reply_to, labels=event.labels)
+                    batch.posts.append(row)
+                elif isinstance(entry.event, StatusEvent):
+                    batch.statuses.append(StatusRow(entry.event.id, entry.event.status, entry.event.hlc))
                 else:
-                    batch.statuses.append((entry.event.id, 3))  # type: ignore[union-attr]
+                    batch.statuses.append(StatusRow(entry.event.id, 3))  # type: ignore[union-attr]
         writer.archive(batch)
         writer.close()
         for post in batch.posts:
             await self.keeper._link.call("DEL", f"body:{post.id.hex()}")
-        for post_id, _ in batch.statuses:
-            await self.keeper._link.call("DEL", f"deleted:{post_id.hex()}")
+        for status in batch.statuses:
+            await self.keeper._link.call("DEL", f"deleted:{status.id.hex()}", f"status:{status.id.hex()}")
 
     async def stored(self) -> dict[str, int]:
         """Length of each stream."""
@@ -212,6 +246,21 @@ class ApiRegion:
 
     def user(self, number: int) -> User:
         return User(self, number)
+
+    async def operate(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request of the operator."""
+        headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"} | options.pop("headers", {})
+        return await self.http.request(method, f"/v1/operator/{path}", headers=headers, **options)
+
+    async def metrics(self) -> str:
+        """What the api and its region measure now."""
+        answer = await self.http.get("/metrics", headers={"Authorization": f"Bearer {OPERATOR_TOKEN}"})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    async def set_flag(self, name: str, value: Any) -> None:
+        answer = await self.operate("PUT", f"flags/{name}", json={"value": value})
+        assert answer.status_code == 200, answer.text
 
 
 class User:

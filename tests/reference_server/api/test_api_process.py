@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 import pytest
 from api_region import ApiRegion, eventually, problem
-from real_servers import listens
+from real_servers import listens, start_child, until
 
 from reference_server.api import measures
 from reference_server.api.app import make_app
@@ -37,6 +41,27 @@ async def test_sigkill_of_the_main_process_takes_the_worker_along(region: ApiReg
         return not listens(region.region.api_ports[0])
 
     await eventually(gone, "the worker has ended")
+
+
+async def test_a_worker_that_was_still_starting_ends_with_its_main_process_too(region: ApiRegion) -> None:
+    assert region.api is not None
+    region.api.kill()
+    main = start_child(region.api.argv, region.api.environment)
+    [worker] = await until(lambda: members(main.pid) - {main.pid}, "the main process has a worker")
+    main.kill()
+    main.wait()
+    await until(lambda: worker not in members(main.pid), "the worker has ended")
+
+
+def members(group: int) -> set[int]:
+    """Living processes of a group."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if state not in "ZX" and int(its_group) == group:
+                found.add(int(path.parent.name))
+    return found
 
 
 async def test_requests_under_way_are_finished_on_sigterm(region: ApiRegion) -> None:
@@ -98,3 +123,23 @@ only_here_seconds_sum 3.0
     ]
     assert sum(line.startswith("# TYPE process_cpu_seconds_total") for line in lines) == 1
     assert 'process_cpu_seconds_total{part="jobs"} 1.5' in lines
+
+
+def test_an_api_whose_flags_stand_still_ends() -> None:
+    program = """
+import asyncio
+from reference_server.api.app import _end_without_flags
+
+async def follow():
+    raise LookupError("a bug")
+
+async def serve():
+    following = asyncio.create_task(follow())
+    following.add_done_callback(_end_without_flags)
+    await asyncio.sleep(30)
+
+asyncio.run(serve())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == 70
+    assert "LookupError: a bug" in done.stderr

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from api_region import ApiRegion, problem
+
+from reference_server import rpc
+from reference_server.api.metrics_texts import KEPT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -32,7 +36,8 @@ async def test_sign_up_is_idempotent(region: ApiRegion) -> None:
     headers = {"Authorization": f"Bearer {answer['token']}"}
     await region._sync("")
     me = await region.http.get("/v1/users/me", headers=headers)
-    assert me.json() == {"id": "42", "followers": 0, "following": 0, "joined": True}
+    counts = {"id": "42", "followers": 0, "following": 0}
+    assert me.json() == counts | {"joined": True, "minor": False, "safe_mode": False}
     imported = await region.http.get("/v1/users/me/import", headers=headers)
     assert imported.json() == {"state": "done", "done": 0, "total": 0}
     again = await region.http.post("/v1/users", json={"identity": "42"})
@@ -197,7 +202,29 @@ async def test_health_and_metrics(region: ApiRegion) -> None:
     await region.user(1).feed()
     for path in ("/healthz", "/readyz"):
         assert (await region.http.get(path)).json() == {"status": "ok"}
-    text = (await region.http.get("/metrics")).text
+    text = await region.metrics()
     assert 'api_feed_reads_total{part="api-0",source="owner"} 1.0' in text
     families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(families) == len(set(families))
+
+
+async def test_metrics_are_made_once_a_second_however_often_they_are_asked_for(region: ApiRegion) -> None:
+    made = 0
+
+    async def metrics() -> bytes:
+        nonlocal made
+        made += 1
+        return b""
+
+    jobs = await rpc.serve(region.settings.socket("us-east", "jobs"), {"metrics": metrics})
+    started_s = time.monotonic()
+    for path in ("/metrics", "/metrics?own"):
+        answers = await asyncio.gather(*(region.http.get(path) for _ in range(60)))
+        assert {answer.status_code for answer in answers} == {200}
+        most = int((time.monotonic() - started_s) / KEPT_S) + 1
+        assert 1 <= len({answer.text for answer in answers}) <= most
+    assert 1 <= made <= most
+    before = made
+    await region.metrics()
+    assert made == before + 1
+    jobs.close()

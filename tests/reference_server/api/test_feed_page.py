@@ -1,19 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reference_server.api.bodies import Hydrated
 from reference_server.api.body_cache import tombstone
-from reference_server.api.cursors import Key
 from reference_server.api.defects import PageDefects
-from reference_server.api.feed_page import Filters, Page, Slots, arrived_after, candidates, make_page, pending_posts
+from reference_server.api.feed_page import Filters, Page, Walk, arrived_after, make_page
 from reference_server.api.post_ids import to_text
 from reference_server.queue import RecentPost
 from reference_server.settings import Settings
-from reference_server.timeline.entry import SLOT_DTYPE
+from reference_server.timeline.cached import Slots
+from reference_server.timeline.display import Key, Row, TimelineView
+from reference_server.timeline.entry import SLOT_DTYPE, Status
 
 ME = 1
 
@@ -30,15 +33,56 @@ def timeline(*entries: tuple[int, int, int, int]) -> Slots:
     return slots
 
 
-def keys(slots: Slots, own: Sequence[RecentPost] = (), filters: Filters | None = None, after: Key | None = None):  # type: ignore[no-untyped-def]
-    return [(ts, int.from_bytes(one, "big")) for ts, one in candidates(slots, own, filters or Filters(ME), after)]
+class Archive:
+    """The durable store: posts by (ts, id number), newest first."""
+
+    is_lacking = False
+
+    def __init__(self, *posts: tuple[int, int], is_away: bool = False) -> None:
+        self.posts, self.is_away, self.asked = sorted(posts, reverse=True), is_away, 0
+
+    async def older(self, user: int, before: Key, count: int) -> list[Row] | None:
+        self.asked += 1
+        if self.is_away:
+            return None
+        rows = [(post_id(number), ts_us, 7, 0) for ts_us, number in self.posts if (ts_us, post_id(number)) < before]
+        return rows[:count]
+
+
+class NoOwner:
+    """Of timelines that are cached as a whole."""
+
+    async def deeper(self, user: int, after: Key | None) -> TimelineView:
+        raise AssertionError("nothing is deeper")
+
+
+def walk_of(
+    slots: Slots,
+    own: Sequence[RecentPost] = (),
+    filters: Filters | None = None,
+    after: Key | None = None,
+    archive: Archive | None = None,
+    **view: int,
+) -> Walk:
+    """Through these slots, which stand in the raw timeline in any order."""
+    raw = slots[np.random.default_rng(len(slots)).permutation(len(slots))].tobytes()
+    view_of = TimelineView(raw, "", "cache", view.get("floor", 0), view.get("horizon_us", 0))
+    return Walk(view_of, own, filters or Filters(ME), after, NoOwner(), archive or Archive(is_away=True))
+
+
+def keys(*arguments: Any, **options: Any) -> list[tuple[int, int]]:
+    places = asyncio.run(walk_of(*arguments, **options).take(10_000))
+    return [(ts_us, int.from_bytes(one, "big")) for ts_us, one in places]
 
 
 class Bodies:
     def __init__(self, deleted: set[int] = frozenset(), missing: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.deleted, self.missing, self.asked = deleted, missing, 0
 
-    async def get(self, ids: Sequence[bytes]) -> Hydrated:
+    def at_hand(self, ids: Sequence[bytes]) -> list[bytes] | None:
+        return None
+
+    async def get(self, ids: Sequence[bytes], sure: Collection[bytes] = ()) -> Hydrated:
         self.asked += len(ids)
         hydrated = Hydrated()
         for one in ids:
@@ -51,7 +95,7 @@ class Bodies:
 
 async def page_of(count: int, limit: int, bodies: Bodies) -> tuple[list[int], Page]:
     slots = timeline(*((1000 - n, n, 7, n) for n in range(count)))
-    page = await make_page(candidates(slots, (), Filters(ME), None), limit, bodies)  # type: ignore[arg-type]
+    page = await make_page(walk_of(slots), limit, bodies)
     return [int.from_bytes(one, "big") for _, one in page.keys], page
 
 
@@ -64,7 +108,6 @@ def test_own_posts_that_have_not_arrived_are_merged_in_display_order() -> None:
         RecentPost(5, post_id(5)),
     ]
     assert keys(slots, own) == [(40, 9), (30, 3), (25, 8), (20, 2), (10, 1), (5, 5)]
-    assert [post.id for post in pending_posts(slots, own)] == [post_id(9), post_id(8), post_id(5)]
     assert keys(timeline(), own) == [(40, 9), (25, 8), (20, 2), (5, 5)]
 
 
@@ -94,10 +137,12 @@ def test_a_walk_by_cursors_is_the_whole_in_one_piece_whatever_the_page_size() ->
 
 def test_filters_hide_authors_statuses_and_seen_ids_but_never_own_posts() -> None:
     slots = timeline((50, 5, 7, 1), (40, 4, 8, 2), (30, 3, ME, 3), (20, 2, 9, 4), (10, 1, 7, 5))
-    slots["status"][4] = 1
+    slots["status"][4] = Status.DELETED
     filters = Filters(ME, frozenset({8, ME}), frozenset({post_id(2), post_id(77)}))
     own = [RecentPost(60, post_id(6)), RecentPost(55, post_id(77))]
     assert keys(slots, own, filters) == [(60, 6), (50, 5), (30, 3)]
+    slots["status"][4] = Status.HIDDEN_BY_AUTHOR  # or was, when the timeline was cached: its body tells
+    assert keys(slots, own, filters) == [(60, 6), (50, 5), (30, 3), (10, 1)]
 
 
 async def test_a_page_is_full_although_posts_are_deleted() -> None:
@@ -120,8 +165,10 @@ async def test_a_page_costs_what_it_shows() -> None:
     assert bodies.asked <= 20
 
 
-def arrivals(slots: Slots, anchor: int, limit: int = 800, user: int = 99) -> tuple[list[int], bool] | None:
-    found = arrived_after(slots, post_id(anchor), user, limit)
+def arrivals(
+    slots: Slots, anchor: int, limit: int = 800, user: int = 99, floor: int = 0
+) -> tuple[list[int], bool] | None:
+    found = arrived_after(slots, post_id(anchor), user, limit, floor)
     return None if found is None else ([int.from_bytes(one, "big") for one in found[0]["id"].tolist()], found[1])
 
 
@@ -131,6 +178,8 @@ def test_what_is_new_follows_arrival_not_display() -> None:
     assert arrivals(slots, 5) == ([3], True)
     assert arrivals(slots, 3) == ([], True)
     assert arrivals(slots, 77) is None
+    assert arrivals(slots, 5, floor=3) == ([3], True)
+    assert arrivals(slots, 5, floor=4) is None
 
 
 def test_a_limit_keeps_what_arrived_first() -> None:
@@ -164,7 +213,7 @@ async def test_the_phantom_is_in_order_and_the_skipping_cursor_skips_one() -> No
     defects = PageDefects(settings)
     for _ in range(20):
         slots = timeline(*((1_700_000_000_000_000 - 1000 * n, n, 7, n) for n in range(9)))
-        page = await make_page(candidates(slots, (), Filters(ME), None), 4, Bodies())  # type: ignore[arg-type]
+        page = await make_page(walk_of(slots), 4, Bodies())
         defects.spoil(page)
     assert len(page.keys) == 5
     assert page.keys == sorted(page.keys, reverse=True)

@@ -13,13 +13,16 @@ from fanout_region import FanoutRegion
 
 @pytest.fixture
 async def region(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[FanoutRegion]:
-    """Parametrise indirectly with settings (lanes, users, fanout_workers, flags, defects) and `page`."""
+    """Parametrise indirectly with settings (lanes, users, fanout_workers, flags, defects), `page` and `real_graph`."""
     sockets = tempfile.mkdtemp(prefix="fs-")
     options = {"lanes": 2, **getattr(request, "param", {})}
-    page = options.pop("page", 1000)
+    page, has_real_graph = options.pop("page", 1000), options.pop("real_graph", False)
     made = FanoutRegion(tmp_path, sockets, **options)
     made.graph.page = page
-    await made.graph.serve(made.socket("graph"))
+    if has_real_graph:
+        made.start_graph()
+    else:
+        await made.graph.serve(made.socket("graph"))
     yield made
     await made.close()
     shutil.rmtree(sockets)

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from lane_servers import Server, ids_of, memcached_server
+from lane_servers import ids_of
+from real_servers import Server, memcached_server
 
 from reference_server.fanout.history import HistoryLoader, prewarm
 from reference_server.partition import lane_of
@@ -53,7 +54,7 @@ def expected(population: Population, user: int) -> list[bytes]:
 
 
 def listed(owner: LaneOwner, user: int) -> list[bytes]:
-    return [row["id"].tobytes() for row in owner.index.slots[owner.index.records_of(user)]]
+    return owner.index.ids_of(user)
 
 
 def test_every_user_has_the_posts_of_everybody_followed_and_the_own_ones(
@@ -109,12 +110,32 @@ async def test_the_cache_is_warm_before_the_first_read(
 ) -> None:
     owner = open_owner(tmp_path, 0)
     await asyncio.to_thread(HistoryLoader(population, LANES).load, owner)
-    await join_cache(owner, memcached.port)
+    await join_cache(owner, [memcached.port])
     assert owner.cache is not None
     await prewarm(owner, 800)
     user = owner.index.users[3]
-    answer = memcached.send(b"mg tl:%d:%d v\r\n" % (owner.cache.gen, user))
+    answer = memcached.send(b"mg tl:%d:%d v\r\n" % (owner.cache.gen_of(user), user))
     timeline = read_value(answer.partition(b"\r\n")[2][:-2])
     assert timeline is not None
     assert ids_of(for_display(timeline.slots)) == expected(population, user)[::-1]
+    await owner.close()
+
+
+async def test_only_the_newest_part_is_cached_and_the_cut_is_told(
+    tmp_path: Path, population: Population, memcached: Server
+) -> None:
+    owner = open_owner(tmp_path, 0)
+    await asyncio.to_thread(HistoryLoader(population, LANES).load, owner)
+    await join_cache(owner, [memcached.port])
+    assert owner.cache is not None
+    user = max(owner.index.users, key=lambda user: len(listed(owner, user)))
+    whole = expected(population, user)[::-1]
+    await prewarm(owner, 3)
+    answer = memcached.send(b"mg tl:%d:%d v\r\n" % (owner.cache.gen_of(user), user))
+    timeline = read_value(answer.partition(b"\r\n")[2][:-2])
+    assert timeline is not None
+    assert len(whole) > 3
+    assert ids_of(for_display(timeline.slots)) == whole[:3]
+    left_out = for_display(owner.index.slots_of(user))[3]
+    assert timeline.cut_us == left_out["ts_us"]
     await owner.close()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from edge_stubs import REGION, EdgeUnderTest, RedisServer, Stack, StubOwner, context, until
+from edge_stubs import DEADLINE_S, REGION, EdgeProcess, EdgeUnderTest, Stack, StubOwner, connect, context
+from real_servers import Server, redis_cache, until
 
 from reference_server.fep.edge import serving
+from reference_server.process import die_with_parent
+from reference_server.settings import write_settings
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
+def redis_server(tmp_path: Path) -> Iterator[Server]:
+    server = redis_cache(tmp_path)
     server.start()
     yield server
     server.kill()
@@ -29,7 +34,7 @@ def sockets() -> Iterator[str]:
 
 
 @pytest.fixture
-async def owner(sockets: str, redis_server: RedisServer) -> AsyncIterator[StubOwner]:
+async def owner(sockets: str, redis_server: Server) -> AsyncIterator[StubOwner]:
     stub = StubOwner(f"{sockets}/{REGION}.lane-0.sock", redis_server.port)
     await stub.start()
     yield stub
@@ -38,7 +43,7 @@ async def owner(sockets: str, redis_server: RedisServer) -> AsyncIterator[StubOw
 
 
 @pytest.fixture
-async def stack(sockets: str, redis_server: RedisServer, owner: StubOwner) -> AsyncIterator[Stack]:
+async def stack(sockets: str, redis_server: Server, owner: StubOwner) -> AsyncIterator[Stack]:
     """Starts edges; settings (flags, defects) may be given."""
     running: list[tuple[EdgeUnderTest, asyncio.Event, asyncio.Task[None]]] = []
 
@@ -48,7 +53,7 @@ async def stack(sockets: str, redis_server: RedisServer, owner: StubOwner) -> As
 
         async def hold() -> None:
             async with serving(ctx, ctx.region.fep_ports[0]) as edge:
-                started.set_result(EdgeUnderTest(edge, ctx.region.fep_ports[0]))
+                started.set_result(EdgeUnderTest(edge, ctx.region.fep_ports[0], ctx.flags))
                 await ctx.stopping.wait()
 
         task = asyncio.create_task(hold())
@@ -62,5 +67,36 @@ async def stack(sockets: str, redis_server: RedisServer, owner: StubOwner) -> As
     for under_test, stopping, task in running:
         stopping.set()
         await task
+        await under_test.flags.close()
         for listener in under_test.listeners:
             await listener.closed()
+
+
+@pytest.fixture
+async def edge(sockets: str, redis_server: Server, owner: StubOwner) -> AsyncIterator[EdgeProcess]:
+    """An edge as a process of its own, ready."""
+    ctx = context(sockets, redis_server.port)
+    path = Path(sockets) / "settings.json"
+    write_settings(path, ctx.settings)
+    arguments = ["--settings", str(path), "--region", REGION, "--name", "fep-0"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "reference_server.fep", *arguments, preexec_fn=die_with_parent
+    )
+    edge = EdgeProcess(process, ctx.region.fep_ports[0])
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                listener = await connect(edge.port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.02)
+                continue
+            edge.listeners.append(listener)
+            listener.writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            if b"200 OK" in await listener.rest():
+                break
+    yield edge
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    for listener in edge.listeners:
+        await listener.closed()

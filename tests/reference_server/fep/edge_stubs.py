@@ -6,18 +6,16 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-import signal
-import socket
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-import pytest
 import redis.asyncio
+from real_servers import free_port
 
 from reference_server import rpc
 from reference_server.fep.edge import Edge
+from reference_server.flags import FlagWatch
 from reference_server.process import Context
 from reference_server.security import make_token
 from reference_server.settings import Region, Settings
@@ -25,47 +23,6 @@ from reference_server.settings import Region, Settings
 SECRET = bytes(range(32))
 REGION = "us-east"
 DEADLINE_S = 10.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, looking every few milliseconds; fail after DEADLINE_S."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE_S
-    while not condition():
-        assert loop.time() < deadline, f"not within {DEADLINE_S} s: {what}"
-        await asyncio.sleep(0.005)
-
-
-class RedisServer:
-    """A redis-server process on a free port."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
-        self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        for _ in range(1000):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            with pytest.raises(subprocess.TimeoutExpired):
-                self.process.wait(0.01)
-        raise AssertionError("redis-server did not start")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 class StubOwner:
@@ -143,7 +100,7 @@ class StubOwner:
             self.slots.setdefault(user, []).append((self.head, post))
         return self.head
 
-    async def publish(self, post: bytes, users: list[int], lose: bool = False) -> int:
+    async def publish(self, post: bytes, users: list[int], lose: bool = False, accepted_us: int = 0) -> int:
         """Write, then notify every edge with a listener; `lose`: counted, but never on the bus."""
         seq = self.write(post, users)
         for fep, listening in self.listening.items():
@@ -152,7 +109,8 @@ class StubOwner:
                 continue
             self.counts[fep] = self.counts.get(fep, 0) + 1
             body = b"".join(user.to_bytes(4, "little") for user in reached)
-            message = msgspec.msgpack.encode([0, self.session, self.counts[fep], seq, post, body])
+            fields = [0, self.session, self.counts[fep], seq, post, body]
+            message = msgspec.msgpack.encode([*fields, accepted_us] if accepted_us else fields)
             if not lose:
                 await self.redis.xadd(f"bus:{REGION}.{fep}", {"m": message}, maxlen=20000)
         return seq
@@ -212,13 +170,17 @@ async def ask(port: int, user: int, since: str = "") -> Listener:
 class EdgeUnderTest:
     """The edge, and how to reach it."""
 
-    def __init__(self, edge: Edge, port: int) -> None:
-        self.edge, self.port = edge, port
+    def __init__(self, edge: Edge, port: int, flags: FlagWatch) -> None:
+        self.edge, self.port, self.flags = edge, port, flags
         self.listeners: list[Listener] = []
 
     @property
     def open_streams(self) -> int:
         return sum(len(lane.all_streams()) for lane in self.edge.lanes)
+
+    async def look(self) -> None:
+        """Have the edge look at the flags, as its process does once a second."""
+        await self.flags.look()
 
     async def send(self, request: bytes) -> Listener:
         """Send raw bytes; the response is not read yet."""
@@ -233,6 +195,27 @@ class EdgeUnderTest:
         return self.listeners[-1]
 
 
+class EdgeProcess:
+    """The edge as a process of its own, and how to reach it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process, self.port = process, port
+        self.listeners: list[Listener] = []
+
+    async def listen(self, user: int) -> Listener:
+        self.listeners.append(await ask(self.port, user))
+        return self.listeners[-1]
+
+    async def metric(self, name: str) -> float:
+        listener = await connect(self.port)
+        self.listeners.append(listener)
+        listener.writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        for line in (await listener.rest()).decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError(f"no metric {name}")
+
+
 Stack = Callable[..., Awaitable[EdgeUnderTest]]
 
 
@@ -243,11 +226,11 @@ def context(sockets: str, redis_port: int, **settings: object) -> Context:
         api_ports=(),
         fep_ports=(free_port(),),
         memcached_ports=(),
-        redis_queue_port=0,
+        redis_queue_port=redis_port,
         redis_cache_port=redis_port,
         replicator_port=0,
     )
     document = Settings(
         directory=str(Path(sockets)), sockets=sockets, secret=SECRET.hex(), regions=(region,), lanes=1, **settings
     )  # type: ignore[arg-type]
-    return Context(document, region, "fep-0", asyncio.Event())
+    return Context(document, region, "fep-0", asyncio.Event(), FlagWatch(document, region))

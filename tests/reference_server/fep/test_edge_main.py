@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from edge_stubs import DEADLINE_S, RedisServer, context
+from edge_stubs import DEADLINE_S, context
+from real_servers import Server
 
 from reference_server.fep import edge
 from reference_server.fep.heartbeat import Heartbeat
 
 
 async def test_an_edge_ends_with_the_error_that_ended_one_of_its_loops(
-    sockets: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    sockets: str, redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: Heartbeat) -> None:
         raise LookupError("a bug")
@@ -23,7 +24,7 @@ async def test_an_edge_ends_with_the_error_that_ended_one_of_its_loops(
             await edge.main(context(sockets, redis_server.port))
 
 
-async def test_an_edge_that_is_told_to_stop_ends_without_an_error(sockets: str, redis_server: RedisServer) -> None:
+async def test_an_edge_that_is_told_to_stop_ends_without_an_error(sockets: str, redis_server: Server) -> None:
     ctx = context(sockets, redis_server.port)
     ctx.stopping.set()
     async with asyncio.timeout(DEADLINE_S):

@@ -4,63 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from edge_stubs import DEADLINE_S, REGION, Listener, RedisServer, StubOwner, ask, connect, context, until
-
-from reference_server.settings import write_settings
+from edge_stubs import DEADLINE_S, EdgeProcess, StubOwner
+from real_servers import until
 
 pytestmark = pytest.mark.slow
-
-
-class EdgeProcess:
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process, self.port = process, port
-        self.listeners: list[Listener] = []
-
-    async def listen(self, user: int) -> Listener:
-        self.listeners.append(await ask(self.port, user))
-        return self.listeners[-1]
-
-    async def metric(self, name: str) -> float:
-        listener = await connect(self.port)
-        self.listeners.append(listener)
-        listener.writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        for line in (await listener.rest()).decode().splitlines():
-            if line.startswith(name + " "):
-                return float(line.rpartition(" ")[2])
-        raise AssertionError(f"no metric {name}")
-
-
-@pytest.fixture
-async def edge(sockets: str, redis_server: RedisServer, owner: StubOwner) -> AsyncIterator[EdgeProcess]:
-    ctx = context(sockets, redis_server.port)
-    path = Path(sockets) / "settings.json"
-    write_settings(path, ctx.settings)
-    arguments = ["--settings", str(path), "--region", REGION, "--name", "fep-0"]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "reference_server.fep", *arguments)
-    edge = EdgeProcess(process, ctx.region.fep_ports[0])
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                listener = await connect(edge.port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.02)
-                continue
-            edge.listeners.append(listener)
-            listener.writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-            if b"200 OK" in await listener.rest():
-                break
-    yield edge
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
-    for listener in edge.listeners:
-        await listener.closed()
 
 
 async def test_a_slow_listener_is_dropped_after_a_bounded_backlog(edge: EdgeProcess, owner: StubOwner) -> None:

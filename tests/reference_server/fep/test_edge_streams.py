@@ -6,7 +6,8 @@ import uuid
 
 import msgspec
 import pytest
-from edge_stubs import REGION, RedisServer, Stack, StubOwner, stream_request, until
+from edge_stubs import REGION, Stack, StubOwner, stream_request
+from real_servers import Server, until
 
 from reference_server.fep import edge as edge_module
 from reference_server.fep import measures, wire
@@ -38,6 +39,16 @@ async def test_a_stream_starts_with_retry_and_head_then_brings_events(stack: Sta
     assert 1000 <= int(first["retry"]) <= 3000
     seq = await owner.publish(POSTS[1], [USER, USER + 1])
     assert is_post(await listener.block(), seq, POSTS[1])
+
+
+async def test_listeners_are_told_to_come_back_at_different_moments(stack: Stack, owner: StubOwner) -> None:
+    edge = await stack()
+    told = [int((await (await edge.listen(user)).block())["retry"]) for user in range(10, 40)]
+    low, high = edge_module.RETRY_MS
+    assert all(low <= retry_ms <= high for retry_ms in told)
+    # 30 draws out of 2,001 values: fewer than 20 different ones, or all in one half, never happen by chance
+    assert len(set(told)) >= 20
+    assert min(told) < (low + high) / 2 < max(told)
 
 
 async def test_two_streams_of_one_user_both_get_the_event_and_one_may_leave(stack: Stack, owner: StubOwner) -> None:
@@ -262,7 +273,7 @@ async def test_an_event_between_presence_and_the_answer_is_not_lost(stack: Stack
 
 
 @pytest.mark.slow
-async def test_redis_cache_killed_and_back(stack: Stack, owner: StubOwner, redis_server: RedisServer) -> None:
+async def test_redis_cache_killed_and_back(stack: Stack, owner: StubOwner, redis_server: Server) -> None:
     edge = await stack()
     listener = await edge.listen(USER)
     await listener.block()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from reference_server.graph.base import open_inverse
 from reference_server.graph.changes import Changes
+from reference_server.graph.interactions import Interactions
 from reference_server.graph.view import GraphView
 from reference_server.seeding import Population, read_population
 
@@ -34,5 +36,17 @@ def population(folder: Path, users: int, follows: Follows, *, joined: str = "all
     return read_population(write_population(folder, users, follows, joined=joined, hot=hot))
 
 
-def view_of(people: Population, folder: Path, lanes: int = 4) -> GraphView:
-    return GraphView(people, open_inverse(people, "test", folder / "inverse"), Changes(people), lanes)
+DAY_US = 24 * 3600 * 1_000_000
+NOW_US = 1_900_000_000 * 1_000_000
+
+
+def days_ago(days: float, now_us: int = NOW_US) -> int:
+    """A hybrid clock."""
+    return now_us - int(days * DAY_US) << 8
+
+
+def view_of(
+    people: Population, folder: Path, lanes: int = 4, *, now_us: Callable[[], int] = lambda: NOW_US, kept: int = 100
+) -> GraphView:
+    inverse = open_inverse(people, "test", folder / "inverse")
+    return GraphView(people, inverse, Changes(people, Interactions(now_us, kept)), lanes)

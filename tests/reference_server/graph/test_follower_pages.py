@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from real_servers import redis_cache
 from redis.asyncio import Redis
-from stack_process import wait_until
 
 from reference_server.graph import follower_pages
 from reference_server.graph.follower_pages import FollowerPages
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def start_redis(port: int) -> subprocess.Popen[bytes]:
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens, "redis listens")
-    return server
-
-
 @pytest.fixture
-def port() -> Iterator[int]:
-    number = free_port()
-    server = start_redis(number)
-    yield number
+def port(tmp_path: Path) -> Iterator[int]:
+    server = redis_cache(tmp_path)
+    server.start()
+    yield server.port
     server.kill()
-    server.wait()
 
 
 @pytest.fixture
@@ -71,6 +49,12 @@ async def gone(cache: Redis, key: str, limit_s: float = 5.0) -> None:
             await asyncio.sleep(0.005)
 
 
+async def until_clean(pages: FollowerPages) -> None:
+    async with asyncio.timeout(5):
+        while not pages.is_clean:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def test_served_pages_are_deleted_before_sync_returns(port: int, cache: Redis) -> None:
     async with running(port) as pages:
         for page in (0, 1):
@@ -92,9 +76,28 @@ async def test_pages_nobody_was_given_cost_nothing(port: int) -> None:
 
 async def test_after_a_restart_any_page_may_be_cached(port: int, cache: Redis) -> None:
     async with running(port, earlier_life=True) as pages:
+        await until_clean(pages)
         await cache.set("followers:7:2", b"old")
         assert pages.changed([7]) is not None
         await gone(cache, "followers:7:2")
+
+
+async def test_a_new_life_begins_without_the_pages_of_an_earlier_one(port: int, cache: Redis) -> None:
+    await cache.mset({f"followers:{author}:0": b"old" for author in range(1200)} | {"presence": b"kept"})
+    async with running(port, earlier_life=True) as pages:
+        assert not pages.is_clean
+        deleted = pages.begin()
+        assert deleted is not None
+        async with asyncio.timeout(5):
+            await deleted
+        assert pages.is_clean
+        assert await cache.keys() == [b"presence"]
+
+
+async def test_a_first_life_deletes_nothing(port: int) -> None:
+    async with running(port) as pages:
+        assert pages.is_clean
+        assert pages.begin() is None
 
 
 async def test_page_stored_just_after_the_deletion_goes_a_second_later(
@@ -122,19 +125,48 @@ async def test_at_most_once_in_100_ms(port: int, cache: Redis) -> None:
         assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.09
 
 
-async def test_cache_that_is_away_holds_nobody_up_and_is_cleaned_when_back() -> None:
-    port = free_port()
+async def test_a_change_while_pages_are_being_deleted_waits_for_the_next_deletion(port: int, cache: Redis) -> None:
     async with running(port) as pages:
+        pages.served(7, 0)
+        await cache.execute_command("CLIENT", "PAUSE", 100, "ALL")
+        first = pages.changed([7])
+        async with asyncio.timeout(2):
+            while pages._due:  # noqa: ASYNC110 - until its deletion is under way
+                await asyncio.sleep(0)
+            second = pages.changed([7])
+            assert first is not None
+            assert second is not None
+            await first
+            assert not second.done(), "a page served before the second change may have been stored since"
+            await second
+
+
+async def test_cache_that_is_away_holds_nobody_up_and_is_cleaned_when_back(tmp_path: Path) -> None:
+    server = redis_cache(tmp_path)
+    async with running(server.port) as pages:
         pages.served(7, 0)
         flushed = pages.changed([7])
         assert flushed is not None
         async with asyncio.timeout(2):
             await flushed
-        server = start_redis(port)
+        assert not pages.is_clean
+        server.start()
         try:
-            async with Redis(host="127.0.0.1", port=port) as cache:
+            async with Redis(host="127.0.0.1", port=server.port) as cache:
                 await cache.set("followers:7:0", b"old")
                 await gone(cache, "followers:7:0")
+                await until_clean(pages)
         finally:
             server.kill()
-            server.wait()
+
+
+async def test_pages_kept_under_another_ttl_are_deleted_too(
+    port: int, cache: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_pages, "LATE_S", 0.0)
+    pages = FollowerPages(port, lambda author: 2, earlier_life=False, ttl_s=0.0)
+    pages.served(7, 0)
+    assert pages.changed([7]) is None
+    pages.set_ttl(300.0)
+    assert pages.changed([7]) is not None  # fan-out may have learnt of the flag first
+    await pages.close()

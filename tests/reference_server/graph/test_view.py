@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from pathlib import Path
 
 import graph_cases
+import msgspec
 import numpy as np
 import pytest
+from graph_cases import DAY_US, NOW_US, days_ago
 
-from reference_server.events import GraphEvent
+from reference_server.events import GraphEvent, Reader, decode
+from reference_server.graph import view as view_module
 from reference_server.graph.changes import Applied
-from reference_server.graph.view import GraphView
+from reference_server.graph.interactions import SLOT_US
+from reference_server.graph.view import GraphView, _summed
 from reference_server.partition import lane_of
 
 
 def change(view: GraphView, verb: str, user: int, other: int = -1, hlc: int = 1) -> Applied:
     applied = Applied()
     view.changes.apply(GraphEvent(verb, user, hlc, "us-east", other), applied)
-    view.forget(applied.authors)
+    view.changed(applied)
     return applied
 
 
@@ -26,7 +32,7 @@ def followers(view: GraphView, author: int) -> list[int]:
 
 
 def followees(view: GraphView, user: int) -> list[int]:
-    return view.followees(user).users.tolist()
+    return view.followees(user).tolist()
 
 
 @pytest.fixture
@@ -46,7 +52,6 @@ def strangers(tmp_path: Path) -> GraphView:
 def test_inherited_edges(joined: GraphView) -> None:
     assert followers(joined, 2) == [0, 1, 3]
     assert followees(joined, 0) == [1, 2, 3]
-    assert joined.followees(0).hot.tolist() == [True, False, True]
     assert joined.followers(2).hot.tolist() == [False, False, False]
     assert joined.followers(0).hot.tolist() == [True]
     assert followers(joined, 5) == []
@@ -72,6 +77,23 @@ def test_highest_clock_wins_in_any_order(joined: GraphView, order: list[int]) ->
     assert followers(joined, 1) == []
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_each_thing_a_user_says_has_a_clock_of_its_own(joined: GraphView, order: tuple[int, ...]) -> None:
+    both = Reader.MINOR | Reader.SAFE_MODE
+    said = [(1, both, both), (2, 0, Reader.MINOR), (3, Reader.MINOR, Reader.MINOR), (4, 0, Reader.SAFE_MODE)]
+    for place in order:
+        hlc, other, mask = said[place]
+        assert joined.changes.apply(GraphEvent("profile", 1, hlc, "us-east", other, mask), Applied())
+    assert joined.changes.reader(1) == Reader.MINOR
+    for other, mask in ((4, 1), (-1, 1), (1, 0), (1, 4)):
+        assert not joined.changes.apply(GraphEvent("profile", 1, 9, "us-east", other, mask), Applied())
+
+
+def test_an_event_from_before_there_was_a_mask_sets_all() -> None:
+    old = msgspec.msgpack.encode(["graph", "profile", 5, 7, "us-east", 1])
+    assert decode(old) == GraphEvent("profile", 5, 7, "us-east", 1, mask=3)
+
+
 def test_block_hides_both_ways_until_it_ends(joined: GraphView) -> None:
     assert change(joined, "block", 2, 0, hlc=1).authors == {0, 2}
     assert joined.blocked(0) == {2}
@@ -83,10 +105,148 @@ def test_block_hides_both_ways_until_it_ends(joined: GraphView) -> None:
 
 
 def test_like_makes_the_edge_hot(joined: GraphView) -> None:
-    assert change(joined, "like", 1, 2).authors == {2}
-    assert change(joined, "like", 1, 2).authors == set(), "a second like changes nothing"
+    assert joined.followers(2).hot.tolist() == [False, False, False]
+    assert change(joined, "like", 1, 2, hlc=days_ago(2)).authors == {2}
+    assert change(joined, "like", 1, 2, hlc=days_ago(1)).authors == set(), "a second like makes nobody hot"
     assert joined.followers(2).hot.tolist() == [False, True, False]
-    assert joined.followees(1).hot.tolist() == [True]
+
+
+def test_an_interaction_counts_for_thirty_days(joined: GraphView) -> None:
+    change(joined, "like", 0, 2, hlc=days_ago(31))
+    change(joined, "like", 1, 2, hlc=days_ago(29))
+    change(joined, "follow", 4, 2, hlc=days_ago(31))
+    change(joined, "follow", 5, 2, hlc=days_ago(29))
+    assert followers(joined, 2) == [0, 1, 3, 4, 5]
+    assert joined.followers(2).hot.tolist() == [False, True, False, False, True]
+    change(joined, "like", 0, 2, hlc=days_ago(0))
+    change(joined, "follow", 4, 2, hlc=days_ago(1))
+    assert joined.followers(2).hot.tolist() == [True, True, False, True, True]
+
+
+def test_what_the_population_calls_hot_stays_so_whatever_else_happens(joined: GraphView) -> None:
+    change(joined, "follow", 0, 1, hlc=days_ago(31))
+    assert joined.followers(1).hot.tolist() == [True]
+    change(joined, "unfollow", 0, 1, hlc=days_ago(10))
+    assert followers(joined, 1) == []
+    change(joined, "follow", 0, 1, hlc=days_ago(9))
+    assert joined.followers(1).hot.tolist() == [True]
+
+
+def test_hot_lists_follow_the_time(tmp_path: Path) -> None:
+    moment = [NOW_US]
+    people = graph_cases.population(tmp_path / "p", 6, {0: [1, 2, 3], 1: [2], 3: [0, 2]})
+    view = graph_cases.view_of(people, tmp_path, now_us=lambda: moment[0])
+    change(view, "like", 0, 2, hlc=days_ago(29))
+    change(view, "like", 1, 2, hlc=days_ago(29))
+    change(view, "follow", 5, 2, hlc=days_ago(28))
+    change(view, "like", 1, 2, hlc=days_ago(5))
+    assert end(view) == set()
+    moment[0] += DAY_US + SLOT_US
+    assert end(view) == {(0, 2)}
+    assert view.followers(2).hot.tolist() == [False, True, False, True]
+    moment[0] += DAY_US
+    assert end(view) == {(5, 2)}
+    assert view.followers(2).hot.tolist() == [False, True, False, False]
+    assert followers(view, 2) == [0, 1, 3, 5], "cold, but still there"
+    moment[0] += 30 * DAY_US
+    assert end(view) == {(1, 2)}
+    assert view.changes.interactions.count == 0
+
+
+def end(view: GraphView) -> set[tuple[int, int]]:
+    applied = Applied()
+    while view.changes.end_interactions(1, applied):
+        pass
+    view.changed(applied)
+    assert applied.authors == {author for _, author in applied.ended}
+    return applied.ended
+
+
+def test_pages_of_followees(tmp_path: Path) -> None:
+    follows = {0: list(range(1, 2500))}
+    people = graph_cases.population(tmp_path / "p", 3000, follows)
+    view = graph_cases.view_of(people, tmp_path)
+    for other in (2600, 1, 2999, 700):
+        change(view, "follow", 0, other)
+    change(view, "unfollow", 0, 1500, hlc=2)
+    change(view, "block", 1000, 0)
+    pages, start = [], 0
+    while start is not None:
+        page, start = view.followees_page(0, start)
+        assert len(page) <= 1000
+        pages.append(page.tolist())
+    assert [len(page) for page in pages] == [999, 999, 501]
+    wanted = [*range(1, 1000), *range(1001, 1500), *range(1501, 2500), 2600, 2999]
+    assert [one for page in pages for one in page] == wanted == followees(view, 0)
+
+
+def test_pages_of_followees_pass_nobody_by_when_others_go(tmp_path: Path) -> None:
+    people = graph_cases.population(tmp_path / "p", 3000, {0: list(range(1, 2500))})
+    view = graph_cases.view_of(people, tmp_path)
+    first, start = view.followees_page(0, 0)
+    for other in range(1, 100):
+        change(view, "unfollow", 0, other)
+    second, _ = view.followees_page(0, start or 0)
+    assert [*first.tolist(), *second.tolist()] == list(range(1, 2001))
+
+
+async def test_a_long_list_is_made_in_pieces_and_others_go_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_module, "PIECE", 10)
+    users = 400
+    people = graph_cases.population(tmp_path / "p", users, {u: [7] for u in range(users) if u != 7}, joined="none")
+    view = graph_cases.view_of(people, tmp_path)
+    view.changes.covered[:] = 1
+    view.changes.joined[:200] = True
+    asked = [asyncio.create_task(view.prepare(7)) for _ in range(3)]
+    turns = 0
+    while 7 not in view._kept:
+        await asyncio.sleep(0)
+        change(view, "join", 399 - turns)
+        change(view, "unfollow", 2 * turns, 7, hlc=1)
+        turns += 1
+    await asyncio.gather(*asked)
+    assert turns > 40, "a turn a piece"
+    kept, fresh = view._kept[7], view._followers(7)
+    assert kept.touched, "who changed meanwhile is looked at again"
+    assert followers(view, 7) == fresh.users.tolist()
+    assert view._kept[7] is kept
+    assert kept.version == _summed(fresh.users)
+    assert {399 - turn for turn in range(turns)} <= set(followers(view, 7)), "who joined meanwhile is in it"
+    assert not {2 * turn for turn in range(turns)} & set(followers(view, 7)), "who went meanwhile is not"
+    await view.prepare(7)
+    assert view._kept[7] is kept
+
+
+def test_a_mended_list_is_what_a_new_one_would_be(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    users, moment = 40, [NOW_US]
+    follows = {u: random.choice(users, random.integers(0, 30), replace=False).tolist() for u in range(users)}
+    follows = {u: [other for other in row if other != u] for u, row in follows.items()}
+    people = graph_cases.population(tmp_path / "p", users, follows, joined="none", hot=4)
+    view = graph_cases.view_of(people, tmp_path, now_us=lambda: moment[0], kept=200)
+    verbs = ["join", "join", "cover", "follow", "unfollow", "block", "unblock", "like", "end"]
+    mended = 0
+    for _ in range(3000):
+        verb, user, other = str(random.choice(verbs)), *random.integers(0, users, 2).tolist()
+        moment[0] += int(random.integers(0, DAY_US // 10))
+        if verb == "end":
+            end(view)
+        elif verb == "cover":
+            applied = Applied()
+            view.changes.cover(user, int(view.changes.covered[user]), 5, applied)
+            view.changed(applied)
+        else:
+            change(view, verb, user, other, hlc=moment[0] - int(random.integers(0, 40 * DAY_US)) << 8)
+        author = int(random.integers(0, users))
+        kept = view._kept.get(author)
+        mended += bool(kept and kept.touched)
+        edges, fresh = view.followers(author), view._followers(author)
+        assert edges.users.tolist() == fresh.users.tolist()
+        assert edges.hot.tolist() == fresh.hot.tolist()
+        assert view._kept[author].version == _summed(fresh.users)
+    assert mended > 300, "lists were mended, not made anew"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +260,7 @@ def test_listed_only_when_both_joined_and_imported(strangers: GraphView) -> None
     def cover(count: int) -> tuple[int, int]:
         applied = Applied()
         reached = strangers.changes.cover(0, 0, count, applied)
-        strangers.forget(applied.authors)
+        strangers.changed(applied)
         return reached
 
     change(strangers, "join", 2)

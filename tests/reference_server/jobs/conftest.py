@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "queue"))
 
 from jobs_stubs import Region
-from real_servers import Server, memcached, redis_queue
+from real_servers import Server, memcached_server, redis_queue
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def redis(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def cache() -> Iterator[Server]:
-    server = memcached()
+    server = memcached_server()
     server.start()
     yield server
     server.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from real_servers import start_child
 
 from reference_server import rpc
 from reference_server.queue import Queue
@@ -45,8 +46,10 @@ class Region:
         self.caught_up: list[tuple[int, int, bool]] = []
         self.synced: list[str] = []
         self.refused: set[int] = set()
+        self.unknown: set[int] = set()
         self.hold_imports = asyncio.Event()
         self.hold_imports.set()
+        self.imports_under_way = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -72,12 +75,15 @@ class Region:
         self._servers.append(await rpc.serve(path, {"position": position, "materialise": materialise}))
 
     async def _user(self, user: int) -> dict[str, Any]:
-        return {"exists": True, "joined": True, "import": "running", "done": self.done.get(user, 0), "total": 0}
+        exists = user not in self.unknown
+        return {"exists": exists, "joined": exists, "import": "running", "done": self.done.get(user, 0), "total": 0}
 
     async def _import_batch(self, user: int, start: int, count: int) -> list[int]:
         if user in self.refused:
             raise RpcError("bad-request", "no")
+        self.imports_under_way += 1
         await self.hold_imports.wait()
+        self.imports_under_way -= 1
         total = self.follows[user]
         self.batches.append((user, start, count))
         self.done[user] = min(total, start + count)
@@ -103,7 +109,7 @@ class Region:
         path = self.folder / "settings.json"
         write_settings(path, self.settings)
         arguments = ["--settings", str(path), "--region", "us-east", "--name", "jobs"]
-        self.process = subprocess.Popen([sys.executable, "-m", "reference_server.jobs", *arguments])  # noqa: ASYNC220
+        self.process = start_child([sys.executable, "-m", "reference_server.jobs", *arguments])
         client = RpcClient(self.settings.socket("us-east", "jobs"), 0.5)
 
         async def answers() -> bool:

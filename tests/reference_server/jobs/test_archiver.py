@@ -33,11 +33,11 @@ class Keeper:
     async def last(self, stream: str, up_to: str, count: int) -> list[Entry]:
         return [entry for entry in self.stream if position_key(entry.id) <= position_key(up_to)][::-1][:count]
 
-    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes]) -> None:
+    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes], changed: Iterable[bytes]) -> None:
         if self.failures:
             self.failures -= 1
             raise QueueUnavailable("away", definite=False)
-        self.released += [*posts, *deleted]
+        self.released += [*posts, *deleted, *changed]
 
 
 @pytest.fixture
@@ -54,6 +54,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 class NoCache:
     async def bury(self, post_id: bytes, author: int) -> bool:
+        return False
+
+    async def lift(self, post_id: bytes) -> bool:
         return False
 
 

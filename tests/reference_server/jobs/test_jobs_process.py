@@ -212,6 +212,25 @@ async def test_an_import_resumes_after_a_kill_and_a_refused_one_stops_nobody(reg
     assert {batch for batch in region.batches if batch[0] == 5} == {(5, 1000, 1000), (5, 2000, 1000)}
 
 
+async def test_the_import_of_an_identity_that_does_not_exist_is_put_aside(region: Region) -> None:
+    region.unknown, region.follows = {8}, {7: 10}
+    await region.queue.append_imports([8])
+    await region.queue.append_imports([7])
+    await region.start()
+
+    async def has_passed_both() -> bool:
+        rows = await region.queue.link.call("XRANGE", "jobs", "-", "+")
+        with sqlite3.connect(f"file:{region.database}?mode=ro", uri=True) as db:
+            found = db.execute("SELECT position FROM positions WHERE stream = 'jobs'").fetchone()
+        db.close()
+        return found is not None and found[0] == rows[-1][0].decode()
+
+    await eventually(has_passed_both, "both imports are done with")
+    ((_, fields),) = await region.queue.link.call("XRANGE", "dead", "-", "+")
+    assert dict(zip(fields[::2], fields[1::2], strict=True))[b"error"] == b"no user 8"
+    assert region.done == {7: 10}
+
+
 async def test_entries_it_does_not_understand_are_skipped(region: Region) -> None:
     await region.queue.link.call("XADD", "posts", "*", "e", b"garbage")
     await region.queue.link.call("XADD", "posts", "*", "other", b"garbage")

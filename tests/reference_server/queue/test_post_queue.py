@@ -8,11 +8,13 @@ import pytest
 from real_servers import Server
 
 from reference_server.events import DeleteEvent, GraphEvent, ImportEvent, PostEvent
-from reference_server.queue import START, Accepted, Backpressure, Limits, Queue, QueueUnavailable, StreamKeeper
+from reference_server.queue import START, Accepted, Backpressure, Gone, Limits, Queue, QueueUnavailable, StreamKeeper
 from reference_server.queue.stream_keeper import KEEP_ARCHIVED_S, KEEP_DELETED_S
+from reference_server.timeline.entry import Status
 
 pytestmark = pytest.mark.slow
 REGION = "us-east"
+GONE = Gone(-1, Status.DELETED)
 
 
 async def accept(
@@ -190,7 +192,7 @@ async def test_delete_removes_body_and_recent_once(queue: Queue) -> None:
     event = DeleteEvent(accepted.id, 7, REGION)
     assert await queue.accept_delete(event, accepted.ts_us, False)
     assert not await queue.accept_delete(event, accepted.ts_us, False)
-    assert await queue.bodies([accepted.id]) == {accepted.id: None}
+    assert await queue.bodies([accepted.id]) == {accepted.id: GONE}
     assert await queue.recent(7) == []
     assert (await events(queue, "posts"))[1:] == [event]
     assert (await events(queue, "outbox"))[1:] == [event]
@@ -230,7 +232,7 @@ async def test_replicated_events_apply_once(queue: Queue) -> None:
     assert await events(queue, "graph") == batch[4:]
     assert await events(queue, "jobs") == [ImportEvent(9)]
     assert await events(queue, "outbox") == []
-    assert await queue.bodies([post.id, famous.id, deleted.id]) == {post.id: post, famous.id: famous, deleted.id: None}
+    assert await queue.bodies([post.id, famous.id, deleted.id]) == {post.id: post, famous.id: famous, deleted.id: GONE}
     assert await queue.append_graph(GraphEvent("join", 9, 2, REGION)) == ""
     assert await queue.apply_replicated(origin, "12-6", [])
 
@@ -243,7 +245,7 @@ async def test_a_post_that_arrives_after_its_delete_stays_deleted(queue: Queue) 
     await keeper.archived([], [post.id])
     await queue.apply_replicated("ap-tokyo", "9-0", [post])
     assert await queue.link.call("EXISTS", f"body:{post.id.hex()}") == 0
-    assert await queue.bodies([post.id]) == {post.id: None}
+    assert await queue.bodies([post.id]) == {post.id: GONE}
     assert await events(queue, "posts") == [delete, post]  # consumers know the delete; positions must not depend on it
     await keeper.close()
 
@@ -265,3 +267,19 @@ async def test_the_defect_acknowledges_every_fiftieth_post_without_writing_it(re
     assert len(await events(queue, "posts")) == 98
     assert len(await queue.bodies([post.id for post in accepted])) == 98
     await queue.close()
+
+
+async def test_a_change_made_after_one_that_is_known_is_later_whatever_the_wall_clocks(queue: Queue) -> None:
+    ahead_us, here_us = 1_700_000_000_500_000, 1_700_000_000_000_000
+    far = GraphEvent("follow", 1, ahead_us << 8 | 1, "ap-tokyo", 2)
+    await queue.apply_replicated("ap-tokyo", "1-1", [far])
+    ours = GraphEvent("unfollow", 1, here_us << 8, REGION, 2)
+    await queue.append_graph(ours)
+    assert ours.hlc == ahead_us + 1 << 8
+    assert await events(queue, "graph") == [far, ours]
+    assert await events(queue, "outbox") == [ours]
+    join = GraphEvent("join", 9, ahead_us + 9 << 8 | 1, "ap-tokyo")
+    await queue.apply_replicated("ap-tokyo", "2-1", [join, far])
+    later = [GraphEvent("block", 1, here_us << 8, REGION, other) for other in range(2, 30)]
+    await asyncio.gather(*(queue.append_graph(event) for event in later))
+    assert sorted(event.hlc for event in later) == [ahead_us + 10 + n << 8 for n in range(28)]

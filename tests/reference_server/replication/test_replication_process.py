@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +14,10 @@ import httpx
 import pytest
 from stack_process import StackProcess
 
-from reference_server.events import DeleteEvent, GraphEvent, PostEvent, decode
+from reference_server.events import DeleteEvent, FlagEvent, GraphEvent, PostEvent, decode, encode
 from reference_server.queue import Queue, QueueUnavailable
-from reference_server.rpc import RpcClient
+from reference_server.replication.wire import Applied, Ping, Pong, frame, receive
+from reference_server.rpc import RpcClient, RpcUnavailable
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 LINK = "us-east--ap-tokyo"
@@ -75,6 +78,22 @@ class Pair:
 
         await until(as_wanted)
 
+    async def resting(self) -> bool:
+        """Whether the target applies nothing now."""
+        try:
+            return bool((await self.replicator.call("stats"))["resting"])
+        except RpcUnavailable:
+            return False
+
+    async def has_set_aside(self, count: int) -> bool:
+        """Whether the target's process has set so many events aside; False while it is away."""
+        name = b'feed_replication_set_aside_events_total{origin="us-east"} '
+        try:
+            text: bytes = await self.replicator.call("metrics")
+        except RpcUnavailable:
+            return False
+        return any(float(line.removeprefix(name)) >= count for line in text.splitlines() if line.startswith(name))
+
     async def link(self, **change: Any) -> None:
         """Change the proxy."""
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
@@ -92,6 +111,18 @@ class Pair:
                     answer = await client.delete(f"{self.proxy}/toxics/{name}")
                 answer.raise_for_status()
 
+    async def narrow(self, kb_per_s: int) -> None:
+        """Let no more than that through from the origin."""
+        toxic = {"name": "narrow", "type": "bandwidth", "stream": "downstream", "attributes": {"rate": kb_per_s}}
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            (await client.post(f"{self.proxy}/toxics", json=toxic)).raise_for_status()
+
+    async def connects(self) -> float:
+        """Connections the target has made so far."""
+        name = b'feed_replication_connects_total{origin="us-east"} '
+        text: bytes = await self.replicator.call("metrics")
+        return next(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
     async def close(self) -> None:
         self.replicator.close()
         await self.origin.close()
@@ -99,8 +130,9 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(start_stack: Callable[..., StackProcess]) -> AsyncIterator[Pair]:
-    stack = start_stack("--only", "replicator")
+async def pair(request: pytest.FixtureRequest, start_stack: Callable[..., StackProcess]) -> AsyncIterator[Pair]:
+    """May be given other options for the stack."""
+    stack = start_stack("--only", "replicator", *getattr(request, "param", ()))
     await asyncio.to_thread(stack.await_ready)
     opened = Pair(stack)
     await opened.wait_connected(True)
@@ -116,6 +148,28 @@ async def test_one_way_takes_the_link_latency_once(pair: Pair) -> None:
         await pair.wait_all()
         taken.append(time.monotonic() - began)
     assert 0.095 <= min(taken) <= 0.19
+
+
+@pytest.mark.parametrize("pair", [("--link-latency-ms", "1500")], indirect=True)
+async def test_a_link_slower_than_the_silence_that_ends_a_connection(pair: Pair) -> None:
+    made = await pair.connects()
+    for _ in range(2):
+        await pair.send(5)
+        await pair.wait_all()
+    assert await pair.connects() == made
+
+
+async def test_a_batch_that_takes_longer_than_the_silence_that_ends_a_connection(pair: Pair) -> None:
+    await pair.link(enabled=False)
+    await pair.wait_connected(False)
+    await asyncio.gather(*(pair.send(1) for _ in range(500)))
+    await pair.narrow(5)
+    await pair.link(enabled=True)
+    await pair.wait_connected(True)
+    made, began = await pair.connects(), time.monotonic()
+    await until(lambda: pair.has_arrived(500))
+    assert time.monotonic() - began > 2.0, "the link was not narrow enough to show anything"
+    assert await pair.connects() == made
 
 
 async def test_throughput_is_not_bound_by_latency(pair: Pair) -> None:
@@ -145,6 +199,19 @@ async def test_every_kind_of_event_goes_to_its_stream(pair: Pair) -> None:
     }
 
 
+async def test_what_makes_no_sense_is_left_out_and_stops_nothing(pair: Pair) -> None:
+    for event in (
+        GraphEvent("follow", 0, 1 << 62, "us-east", 1),
+        FlagEvent("kill_switch", b"flase", 5, "us-east"),
+        GraphEvent("follow", 0, 5, "us-east", 0),
+    ):
+        await pair.origin.link.call("XADD", "outbox", "*", "e", encode(event))
+    pair.sent = 1
+    await pair.wait_all()
+    assert await pair.target.link.call("HGETALL", "flags") == {}
+    assert int(await pair.target.link.call("GET", "clock:graph")) < 1 << 53
+
+
 async def test_cut_and_heal(pair: Pair) -> None:
     await pair.send(50)
     await pair.link(enabled=False)
@@ -171,6 +238,23 @@ async def test_black_hole_is_noticed_and_healed(pair: Pair) -> None:
         return bool((await pair.pulled())["lag_s"] < 1.0)
 
     await until(caught_up)
+
+
+async def test_a_replicator_that_starts_again_knows_how_far_behind_it_is(pair: Pair) -> None:
+    async def has_begun() -> bool:
+        try:
+            return bool((await pair.pulled())["position"])
+        except RpcUnavailable:
+            return False
+
+    await pair.send(5)
+    sent_s = time.time()
+    await pair.wait_all()
+    await pair.link(enabled=False)
+    await asyncio.to_thread(pair.stack.restart, "ap-tokyo.replicator")
+    await until(has_begun)
+    behind_s = time.time() - sent_s
+    assert (await pair.pulled())["lag_s"] >= behind_s
 
 
 async def test_sigkill_in_the_middle(pair: Pair) -> None:
@@ -203,6 +287,35 @@ async def _written(pair: Pair) -> int:
             await asyncio.sleep(0.05)
 
 
+async def test_while_it_rests_nothing_is_applied_but_flags_and_nothing_is_lost(pair: Pair) -> None:
+    await pair.send(20)
+    await pair.wait_all()
+    await pair.origin.set_flag(FlagEvent("multi_region", b"false", 1, "us-east"))
+    await until(pair.resting)
+    await pair.send(30)
+    await until(lambda: pair.has_set_aside(30))
+    assert len(await pair.arrived()) == 20
+    await asyncio.to_thread(pair.stack.restart, "ap-tokyo.replicator")
+    await until(lambda: pair.has_set_aside(30))
+    assert len(await pair.arrived()) == 20
+    await pair.origin.set_flag(FlagEvent("multi_region", b"true", 2, "us-east"))
+    await pair.wait_all()
+
+
+async def test_it_rests_as_long_as_it_cannot_know_its_flags(pair: Pair) -> None:
+    await pair.origin.set_flag(FlagEvent("multi_region", b"false", 1, "us-east"))
+    await until(pair.resting)
+    await pair.send(30)
+    await until(lambda: pair.has_set_aside(30))
+    queue = pair.stack.pid("ap-tokyo.redis-queue")
+    os.killpg(queue, signal.SIGSTOP)
+    await asyncio.to_thread(pair.stack.restart, "ap-tokyo.replicator")
+    await until(pair.resting)
+    os.killpg(queue, signal.SIGCONT)
+    await until(lambda: pair.has_set_aside(30))
+    assert await pair.arrived() == []
+
+
 async def test_missing_entries_are_reported_and_the_rest_arrives(pair: Pair) -> None:
     await pair.send(10)
     await pair.wait_all()
@@ -224,6 +337,17 @@ async def test_no_gap_in_ordinary_life(pair: Pair) -> None:
     await pair.send(10)
     await pair.wait_all()
     assert b'feed_replication_gaps_total{origin="us-east"} 1.0' not in await pair.replicator.call("metrics")
+
+
+async def test_pings_are_answered_before_anything_else(pair: Pair) -> None:
+    """Whoever wants to know how the link is needs no right to the outbox."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pair.stack.settings.region("us-east").replicator_port)
+    writer.write(frame(Ping(b"one")) + frame(Ping(b"two")))
+    assert [await receive(reader), await receive(reader)] == [Pong(b"one"), Pong(b"two")]
+    writer.write(frame(Applied("5-1")))
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_strangers_are_hung_up_on(pair: Pair) -> None:

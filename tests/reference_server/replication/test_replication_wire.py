@@ -14,6 +14,8 @@ from reference_server.replication.wire import (
     Heartbeat,
     Hello,
     Message,
+    Ping,
+    Pong,
     ProtocolViolation,
     Welcome,
     check_hello,
@@ -41,6 +43,8 @@ def reader(data: bytes) -> asyncio.StreamReader:
         Batch("5-1", 99, [b"\0", b""], last=False),
         Heartbeat(99, current=True),
         Applied("5-1"),
+        Ping(b"back"),
+        Pong(b"back"),
     ],
 )
 async def test_round_trip(message: Message) -> None:

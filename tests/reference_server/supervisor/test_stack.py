@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stack_process import StackProcess, wait_until
+from real_servers import wait_until
+from stack_process import StackProcess
 
 from reference_server.supervisor.readiness import is_ready
 
@@ -103,6 +105,46 @@ def test_toxiproxy_gets_its_links_back(start_stack: Start) -> None:
     wait_until(same, "links as before")
 
 
+def test_links_that_toxiproxy_does_not_take_at_once_come_later(start_stack: Start) -> None:
+    stack = start_stack("--only", "").await_ready()
+    before = proxies(stack)
+    hold = stack.stack.hold_file("toxiproxy")
+    hold.touch()
+    stack.kill("toxiproxy")
+    with socket.create_server(("127.0.0.1", stack.settings.region("ap-tokyo").peers["us-east"])):
+        hold.unlink()
+        log = stack.stack.log("supervisor")
+        wait_until(lambda: "did not take the links" in log.read_text(), "links were refused")
+    wait_until(lambda: proxies(stack) == before, "links as before")
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "said"),
+    [
+        ("logs/us-east.memcached-0.log", "us-east.memcached: cannot write its log"),
+        ("pids/.us-east.memcached.pid.{supervisor}", "us-east.memcached: cannot write its pid file"),
+        (".restarts.json.{supervisor}", "cannot count restarts"),
+    ],
+)
+def test_a_file_that_cannot_be_written_for_a_while_costs_no_part_its_supervision(
+    start_stack: Start, obstacle: str, said: str
+) -> None:
+    stack = start_stack("--only", "").await_ready()
+    running = stack.stack.running()
+    assert running is not None
+    count = len(stack.members())
+    path = stack.stack.path / obstacle.format(supervisor=running.pid)
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    stack.kill("us-east.memcached")
+    wait_until(lambda: said in stack.stack.log("supervisor").read_text(), "said so")
+    path.rmdir()
+    wait_until(lambda: stack.pid("us-east.memcached"), "memcached back")
+    stack.restart("us-east.memcached")
+    wait_until(lambda: serves(stack.endpoints["handles"]["us-east.memcached"]["ready"]), "memcached serves")
+    assert len(stack.members()) == count
+
+
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_all(start_stack: Start, sig: signal.Signals) -> None:
     stack = start_stack("--only", "graph").await_ready()
@@ -162,11 +204,16 @@ def test_detach_status_down(tmp_path: Path) -> None:
         assert status["ready"]
         assert status["handles"]["us-east.graph"]["state"] == "ready"
         os.killpg(status["handles"]["us-east.graph"]["pid"], signal.SIGSTOP)
-        assert "paused" in command("status", *where).stdout
+        shown = command("status", *where).stdout
+        assert "paused" in shown
+        assert "MiB" in shown
     finally:
         down = command("down", *where)
     assert (down.returncode, down.stdout) == (0, "ended\n")
-    assert command("status", *where).returncode == 4
+    status_of_none = command("status", *where)
+    assert (status_of_none.returncode, status_of_none.stdout) == (4, "")
+    assert "no stack is running in" in status_of_none.stderr
+    assert command("status", *where, "--watch").returncode == 4
     assert command("down", *where).stdout == "not running\n"
 
 
@@ -190,6 +237,15 @@ def test_without_toxiproxy_links_are_direct(start_stack: Start) -> None:
     assert tokyo.peers == {"us-east": east.replicator_port}
 
 
+def test_without_haproxy_regions_have_no_edge(start_stack: Start) -> None:
+    only = ("--only", "edge", "--regions", "us-east")
+    stack = start_stack(*only, env={"FEEDSTORM_HAPROXY": "none"}).await_ready()
+    endpoints = stack.endpoints
+    assert endpoints["missing"] == ["haproxy"]
+    assert (endpoints["regions"]["us-east"]["edge"], endpoints["ca_file"]) == ("", "")
+    assert "us-east.edge" not in endpoints["handles"]
+
+
 def test_part_that_dies_at_start_is_named_with_its_log(start_stack: Start, tmp_path: Path) -> None:
     program = tmp_path / "toxiproxy-server"
     program.write_text("#!/bin/sh\necho port is mine >&2\nexit 3\n")
@@ -210,15 +266,28 @@ def test_part_that_never_gets_ready_is_named(start_stack: Start, tmp_path: Path)
     assert "toxiproxy was not ready within 0.5 s" in stack.end()[2]
 
 
+@pytest.mark.parametrize("background", [(), ("--detach",)])
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path, background: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    up = command("up", "--dir", str(tmp_path / "file"), *background)
+    assert up.returncode == 4
+    assert str(tmp_path / "file") in up.stderr
+    assert len(up.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--defect", "no-wall"], "unknown defect 'no-wall' (did you mean 'no-wal'?)"),
-        (["--flag", "wal"], "must be KEY=VALUE"),
+        (["--flag", "wal"], "must be NAME=VALUE"),
         (["--users", "0"], "must be a whole number >= 1"),
         (["--regions", "a,a"], "must be different names"),
         (["--only", "grap"], "did you mean 'graph'?"),
         (["--population", "/nonexistent"], "no such directory"),
+        (["--popul", "/nonexistent"], "unrecognized arguments: --popul"),
+        (["--feps", "65"], "must be a whole number from 1 to 64"),
+        (["--link-latency-ms", "30001"], "must be a whole number from 0 to 30000"),
+        (["--proxy", "us-east.api-to-memcache"], "no link 'us-east.api-to-memcache' (such as us-east.api-to-memcached"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, words: list[str], sentence: str) -> None:
@@ -226,3 +295,35 @@ def test_wrong_usage(tmp_path: Path, words: list[str], sentence: str) -> None:
     assert up.returncode == 2
     assert sentence in up.stderr
     assert "Traceback" not in up.stderr
+
+
+def test_a_link_within_a_region_gets_a_proxy_on_demand_only(start_stack: Start) -> None:
+    asked = ("--proxy", "us-east.api-to-memcached-1", "--proxy", "ap-tokyo.fanout-to-redis-queue")
+    stack = start_stack("--only", "", "--memcacheds", "2", *asked).await_ready()
+    east, tokyo = stack.settings.regions
+    links = {name: h for name, h in stack.endpoints["handles"].items() if h["backend"] == "toxiproxy"}
+    assert set(links) == {"link.us-east.ap-tokyo", "link.ap-tokyo.us-east", asked[1], asked[3]}
+    assert links[asked[1]]["regions"] == ["us-east"]
+    found = proxies(stack)
+    assert found[asked[1]]["upstream"] == f"127.0.0.1:{east.memcached_ports[1]}"
+    assert found[asked[1]]["listen"] == f"127.0.0.1:{east.proxied['api-to-memcached-1']}"
+    assert found[asked[3]]["upstream"] == f"127.0.0.1:{tokyo.redis_queue_port}"
+    assert found[asked[3]]["toxics"] == []
+    assert set(east.proxied | tokyo.proxied) == {"api-to-memcached-1", "fanout-to-redis-queue"}
+    with socket.create_connection(("127.0.0.1", east.proxied["api-to-memcached-1"]), timeout=5) as sock:
+        sock.sendall(bytes.fromhex(links[asked[1]]["probe"]))
+        assert sock.recv(100).startswith(b"STAT pid")
+
+
+def test_the_network_is_all_links_between_regions(start_stack: Start) -> None:
+    stack = start_stack("--only", "", "--regions", "a,b,c", "--proxy", "a.api-to-memcached").await_ready()
+    network = stack.endpoints["handles"]["network"]
+    assert {link["proxy"] for link in network["links"]} == {f"{x}--{y}" for x in "abc" for y in "abc" if x != y}
+    assert all("--".join(link["regions"]) == link["proxy"] for link in network["links"])
+
+
+def test_without_toxiproxy_links_within_a_region_are_direct_too(start_stack: Start) -> None:
+    asked = ("--proxy", "us-east.api-to-memcached")
+    stack = start_stack("--only", "", *asked, env={"FEEDSTORM_TOXIPROXY": "none"}).await_ready()
+    assert stack.settings.regions[0].proxied == {}
+    assert asked[1] not in stack.endpoints["handles"]

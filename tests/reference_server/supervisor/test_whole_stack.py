@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stack_process import StackProcess, wait_until
+from real_servers import wait_until
+from stack_process import StackProcess
 
 from reference_server.supervisor.control import stack_status
 from reference_server.supervisor.parts import SERVICES

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lane_servers import GraphStub, OpenLane, Server, memcached_server
+from lane_servers import GraphStub, OpenLane
+from real_servers import Server, memcached_server
 
 
 @pytest.fixture

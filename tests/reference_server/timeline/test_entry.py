@@ -12,19 +12,28 @@ from reference_server.timeline.entry import (
     SLOT_BYTES,
     SLOT_DTYPE,
     Status,
+    labels_of,
     make_seq,
     pack_entry,
+    status_of,
 )
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 
 
-@given(NUMBERS, st.binary(min_size=16, max_size=16), NUMBERS, st.integers(0, (1 << 63) - 1), st.sampled_from(Status))
-def test_a_slot_reads_back_as_it_was_packed(seq: int, post_id: bytes, ts_us: int, author: int, status: Status) -> None:
-    slot = seq.to_bytes(8, "big") + pack_entry(post_id, ts_us, author, 0.5, status)
+LABELS = st.integers(0, 15)
+IDS = st.binary(min_size=16, max_size=16)
+
+
+@given(NUMBERS, IDS, NUMBERS, st.integers(0, (1 << 63) - 1), st.sampled_from(Status), LABELS)
+def test_a_slot_reads_back_as_it_was_packed(
+    seq: int, post_id: bytes, ts_us: int, author: int, status: Status, labels: int
+) -> None:
+    slot = seq.to_bytes(8, "big") + pack_entry(post_id, ts_us, author, 0.5, status, labels)
     (row,) = np.frombuffer(slot, SLOT_DTYPE)
     assert (int(row["seq"]), row["id"].tobytes(), int(row["ts_us"])) == (seq, post_id, ts_us)
-    assert (int(row["author"]), float(row["score"]), int(row["status"])) == (author, 0.5, status)
+    assert (int(row["author"]), float(row["score"])) == (author, 0.5)
+    assert (status_of(int(row["status"])), labels_of(int(row["status"]))) == (status, labels)
 
 
 def test_sizes_are_those_of_the_design() -> None:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from lane_servers import GraphStub, OpenLane, Server, numbers, until
+from lane_servers import GraphStub, OpenLane, numbers
+from real_servers import Server, until
 
 from reference_server.rpc import RpcError
 from reference_server.timeline.entry import Status, make_seq
@@ -23,12 +24,12 @@ async def test_a_session_gets_what_cold_followees_posted_and_then_everything_at_
     lane = await open_lane().join()
     owed = [lane.post(1, hot=[1], cold=[7]) for _ in range(3)]
     assert lane.ids(7) == []
-    assert await lane.service.materialise(7, 60) == [3]
+    assert await lane.service.materialise(7, 60) == [3, False]
     assert lane.ids(7) == owed
     assert lane.owner.applied == lane.owner.index.next - 1
     direct = lane.post(1, hot=[1], cold=[7])
     assert lane.ids(7) == [*owed, direct]
-    assert await lane.service.materialise(7, 60) == [0]
+    assert await lane.service.materialise(7, 60) == [0, False]
 
 
 async def test_sessions_and_merges_survive_the_owner(open_lane: Open, graph: GraphStub) -> None:
@@ -41,8 +42,8 @@ async def test_sessions_and_merges_survive_the_owner(open_lane: Open, graph: Gra
     assert again.ids(7) == [owed]
     direct = again.post(1, hot=[1], cold=[7, 8])
     assert again.ids(7) == [owed, direct]
-    assert await again.service.materialise(7, 60) == [0]
-    assert await again.service.materialise(8, 60) == [2]
+    assert await again.service.materialise(7, 60) == [0, False]
+    assert await again.service.materialise(8, 60) == [2, False]
     assert again.ids(8) == [owed, direct]
 
 
@@ -53,7 +54,7 @@ async def test_a_session_that_lapsed_makes_the_user_owed_again(open_lane: Open, 
     lane.owner.activity.hot_until[7] = time.time() - 1
     post = lane.post(1, hot=[], cold=[7])
     assert lane.ids(7) == []
-    assert await lane.service.materialise(7, 60) == [1]
+    assert await lane.service.materialise(7, 60) == [1, False]
     assert lane.ids(7) == [post]
 
 
@@ -66,10 +67,10 @@ async def test_a_merge_in_the_middle_of_a_post_with_many_pages_doubles_nothing(
 
     def page(number: int, cold: list[int], last: bool) -> None:
         item = PostPage(b"celeb:1-0", post_id, 1, entry, numbers([]), numbers(cold), number, last)
-        lane.owner.write([item], "celeb", "1-0", None)
+        lane.owner.write([item], "celeb", "1-0")
 
     page(0, [3], last=False)
-    assert await lane.service.materialise(7, 60) == [1]
+    assert await lane.service.materialise(7, 60) == [1, False]
     page(1, [7], last=True)
     assert lane.ids(7) == [post_id]
 
@@ -87,16 +88,16 @@ async def test_deleted_posts_are_not_owed(open_lane: Open, graph: GraphStub) -> 
     graph.follow(1, [7], hot=False)
     lane = await open_lane().join()
     post = lane.post(1, hot=[], cold=[7])
-    lane.owner.write([Removal(post, Status.DELETED)], "posts", "9-0", None)
-    assert await lane.service.materialise(7, 60) == [0]
+    lane.owner.write([Removal(post, Status.DELETED)], "posts", "9-0")
+    assert await lane.service.materialise(7, 60) == [0, False]
 
 
 async def test_posts_of_followees_found_late_come_on_request(open_lane: Open, graph: GraphStub) -> None:
     lane = await open_lane().join()
     post = lane.post(1, hot=[1])
-    assert await lane.service.materialise(7, 60) == [0]
+    assert await lane.service.materialise(7, 60) == [0, False]
     graph.follow(1, [7])
-    assert await lane.service.materialise(7, 60, True) == [1]
+    assert await lane.service.materialise(7, 60, True) == [1, False]
     assert lane.ids(7) == [post]
 
 
@@ -184,8 +185,17 @@ async def test_calls_go_over_the_socket(open_lane: Open, sockets: str, memcached
     client = RpcClient(f"{sockets}/lane.sock")
     assert await client.call("ping") == "pong"
     assert await client.call("position") == {"posts": "1-0", "celeb": "0-0"}
-    gen, epoch, _floor, _upto, slots = await client.call("rebuild", 2)
-    assert (gen, epoch, slots) == (lane.owner.cache.gen, lane.owner.index.epoch, lane.owner.index.slots_of(2))  # type: ignore[union-attr]
+    gen, epoch, _floor, _upto, slots, horizon_us = await client.call("rebuild", 2)
+    assert (gen, epoch, slots) == (lane.owner.cache.gen_of(2), lane.owner.index.epoch, lane.owner.index.slots_of(2))  # type: ignore[union-attr]
+    assert horizon_us == 0
     assert await client.call("bus_head", "fep-0") == [lane.owner.activity.session, 0]
     assert (await client.call("stats"))["records"] == 1
     client.close()
+
+
+async def test_a_position_is_told_once_it_is_on_disk(open_lane: Open) -> None:
+    lane = await open_lane().join()
+    lane.post(1, hot=[2])
+    assert not lane.owner.wal.is_synced
+    assert (await lane.service.position())["posts"] == "1-0"
+    assert lane.owner.wal.is_synced

@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from harness.core.random_plan import DrawnKind, RandomPlan
 from harness.core.verdict import CheckKind, Outcome
 from harness.judge.expressions import parse_expectations
 from harness.judge.judge import judge_trial
@@ -30,6 +31,15 @@ def test_a_fault_that_was_not_undone(made):
     h = made({1: [7]})
     h.fault(1.0, None)
     assert "was not undone" in h.check("witness").reason
+
+
+def test_a_fault_that_was_refused(made):
+    h = made({1: [7]})
+    h.fault(1.0, 5.0)
+    h.refused(6.0)
+    check = h.check("witness")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "kill of us-east.memcached (f1) was not injected: faults are forbidden: customers complain" in check.reason
 
 
 def test_a_planned_fault_without_a_record(made):
@@ -86,6 +96,14 @@ def test_a_target_that_chaos_may_not_touch_is_skipped(made):
     h.faults.clear()
     h.profile = msgspec.structs.replace(h.profile, handles={})
     assert h.check("witness").reason == "skipped: target made has no handles that chaos may touch"
+
+
+def test_a_random_plan_from_which_nothing_was_drawn(made):
+    h = made({1: [7]})
+    drawn = RandomPlan(kinds=(DrawnKind(kind="kill"),), handles=("*",), rate_per_s=0.1)
+    h.scenario = msgspec.structs.replace(h.scenario, chaos=drawn)
+    check = h.check("witness")
+    assert (check.verdict, check.skipped) == (Outcome.INCONCLUSIVE, False)
 
 
 def test_no_faults_is_skipped(made):

@@ -1,0 +1,164 @@
+"""What is particular to the faults on edges: where tokens never are, what is cut, what passes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from chaos_targets import Target, make_case, talk, wait_for
+from store_targets import TOKEN, edge_target, unread_streams
+from test_store_faults import kill_for_good, planned
+
+from chaos.connections import established, sockets_of
+from chaos.kind import FaultError
+from chaos.marks import marked
+from chaos.processes import members
+
+pytestmark = pytest.mark.slow
+
+
+# --- slow readers
+
+
+def test_tokens_are_nowhere_but_in_requests(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    target = edge_target(request, tmp_path)
+    kind, plan = planned(target, "slow-readers", streams=3)
+    kind.inject(plan)
+    (reader,) = marked(plan.mark)
+    process = Path(f"/proc/{reader.pid}")
+    told = [(process / "cmdline").read_bytes(), (process / "environ").read_bytes(), msgspec.json.encode(plan)]
+    told += [kind.witness(plan, 5).evidence.encode(), kind.undo(plan).encode()]
+    assert not any(TOKEN.encode() in text for text in told)
+
+
+def test_a_refused_token_fails_the_fault(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    target = edge_target(request, tmp_path)
+    Path(target.handle["token_file"]).write_text("another-token\n")
+    kind, plan = planned(target, "slow-readers")
+    with pytest.raises(FaultError, match=r"answers HTTP/1\.1 401") as caught:
+        kind.inject(plan)
+    assert "another-token" not in str(caught.value)
+    kind.undo(plan)
+
+
+@pytest.mark.parametrize(("content", "problem"), [(None, "no tokens can be read"), ("\n", "holds no token")])
+def test_without_tokens_there_are_no_readers(
+    request: pytest.FixtureRequest, tmp_path: Path, content: str | None, problem: str
+) -> None:
+    target = edge_target(request, tmp_path)
+    Path(target.handle["token_file"]).unlink()
+    if content is not None:
+        Path(target.handle["token_file"]).write_text(content)
+    with pytest.raises(FaultError, match=problem):
+        planned(target, "slow-readers")
+
+
+def test_readers_that_are_cut_come_back(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    target = edge_target(request, tmp_path)
+    kind, plan = planned(target, "slow-readers", streams=5, reconnect="200ms")
+    kind.inject(plan)
+    os.kill(target.leader.identity.pid, signal.SIGKILL)
+    wait_for(lambda: unread_streams(target.port) == 0, what="all are cut")
+    wait_for(lambda: unread_streams(target.port) == 5, what="all are back")
+    kind.undo(plan)
+    assert unread_streams(target.port) == 0
+
+
+# --- mass disconnect
+
+
+def test_only_the_stream_port_is_cut(service: Target, request: pytest.FixtureRequest) -> None:
+    """And only of the handle's own processes."""
+    case = make_case(request, "mass-disconnect")
+    with socket.create_server(("127.0.0.1", 0)) as ours, socket.create_connection(ours.getsockname()[:2]) as other:
+        accepted, _ = ours.accept()
+        kind, plan = planned(case)
+        kind.inject(plan)
+        assert case.active()
+        accepted.sendall(b"still here")
+        assert other.recv(100) == b"still here"
+        accepted.close()
+    assert talk(service.port) == b"got hi\n"  # it takes new ones
+
+
+def test_nobody_connected_is_nothing_to_cut(service: Target) -> None:
+    service.handle["stream"] = f"http://127.0.0.1:{service.port}/"
+    wait_for(lambda: not connected_to(service), what="earlier connections are closed")
+    with pytest.raises(FaultError, match="nothing to cut"):
+        planned(service, "mass-disconnect")
+
+
+def test_a_node_that_died_has_no_connections(request: pytest.FixtureRequest) -> None:
+    case = make_case(request, "mass-disconnect")
+    kind, plan = planned(case)
+    kill_for_good(case.target)
+    kind.inject(plan)
+    assert "nothing to undo" in kind.undo(plan)
+
+
+def connected_to(target: Target) -> list[Any]:
+    sockets = sockets_of(state.identity for state in members(target.leader.identity))
+    return [connection for connection in established(sockets) if connection.port == target.port]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connections_are_listed_as_they_are(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with server, socket.create_connection(server.getsockname()[:2]) as client:
+        accepted, (peer_host, peer_port, *_) = server.accept()
+        with accepted:
+            client.sendall(b"seven b")
+            inode = os.fstat(accepted.fileno()).st_ino
+            wait_for(lambda: established({inode})[0].unread_bytes == 7, what="the bytes are there")
+            (found,) = established({inode})
+            assert (found.host, found.port) == server.getsockname()[:2]
+            assert (found.peer_host, found.peer_port) == (peer_host, peer_port)
+
+
+# --- the buffering proxy
+
+
+def test_a_full_buffer_is_passed_on(link: Target) -> None:
+    kind, plan = planned(link, "buffering-proxy", buffer="64B")
+    kind.inject(plan)
+    with socket.create_connection(("127.0.0.1", link.port), timeout=5) as sock:
+        sock.sendall(b"one\n")
+        sock.settimeout(0.4)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+        sock.settimeout(5)
+        sock.sendall(b"two\n" * 10)
+        with sock.makefile("rb") as replies:
+            assert [replies.readline() for _ in range(8)] == [b"got one\n", *[b"got two\n"] * 7]
+    kind.undo(plan)
+    assert talk(link.port) == b"got hi\n"
+
+
+def test_a_silent_sender_is_cut(link: Target) -> None:
+    kind, plan = planned(link, "buffering-proxy", idle="300ms")
+    kind.inject(plan)
+    with socket.create_connection(("127.0.0.1", link.port), timeout=5) as sock:
+        sock.sendall(b"one\n")
+        with sock.makefile("rb") as replies:
+            assert replies.read() == b"got one\n"
+    kind.undo(plan)
+
+
+def test_another_fault_on_the_link_is_undone_meanwhile(link: Target) -> None:
+    kind, plan = planned(link, "latency", latency="100ms")
+    kind.inject(plan)
+    buffering, buffering_plan = planned(link, "buffering-proxy")
+    buffering.inject(buffering_plan)
+    kind.undo(plan)
+    assert {attributes["latency"] for attributes in link.toxics().values()} == {30}
+    buffering.undo(buffering_plan)
+    assert talk(link.port) == b"got hi\n"

@@ -1,0 +1,54 @@
+"""What a load process says of its last seconds: nothing from before load began."""
+
+from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
+from harness.core.op import Op, OpKind, OpOutcome
+from harness.load.plan import PlanPhase
+from harness.load.recorder import Recorder
+
+NO_WARMUP = (PlanPhase("warmup", 0, 0), PlanPhase("baseline", 0, 9 * NS_PER_S))
+
+
+def op(due_ns: int) -> Op:
+    return Op(
+        id=0,
+        session="s",
+        user=1,
+        kind=OpKind.FEED,
+        region="here",
+        due_ns=due_ns,
+        sent_ns=due_ns,
+        done_ns=due_ns + NS_PER_MS,
+        outcome=OpOutcome.OK,
+    )
+
+
+def test_what_is_recent_begins_with_the_first_arrival(make_plan_of) -> None:
+    recorder = Recorder(make_plan_of(phases=NO_WARMUP), "locust-0")
+    recorder.record(op(now_ns()))
+    recorder.tick()
+    t0_ns = now_ns()
+    recorder.start(t0_ns)
+    recorder.record(op(t0_ns))
+    recent = recorder.recent_status()
+    assert 0 < recent["seconds"] <= (now_ns() - t0_ns) / NS_PER_S
+    assert recent["ops"]["feed"]["here"]["ok"] == 1
+    recorder.tick()
+    assert 0 < recorder.recent_status()["seconds"] <= (now_ns() - t0_ns) / NS_PER_S
+    recorder.close()
+
+
+def test_before_load_begins_no_time_passes(make_plan_of) -> None:
+    plan = make_plan_of()
+    recorder = Recorder(plan, "locust-0")
+    recorder.start(now_ns() + NS_PER_S - plan.phases[0].start_ns)
+    recorder.tick()
+    assert recorder.recent_status()["seconds"] == 0
+    recorder.close()
+
+
+def test_the_warm_up_is_load(make_plan_of) -> None:
+    plan = make_plan_of()
+    recorder = Recorder(plan, "locust-0")
+    recorder.start(now_ns() - plan.phases[0].start_ns)
+    assert recorder.recent_status()["seconds"] > 0
+    recorder.close()

@@ -1,0 +1,102 @@
+"""The watch over stop conditions, on real processes that report as load processes do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.clock import now_ns
+from harness.core.scenario import Stop
+from harness.record.run_directory import RunDirectory
+from harness.run import ending as module
+from harness.run.child import child_process
+from harness.run.ending import Ending, StopWatch
+from harness.run.live_slos import parse_stop
+from harness.run.load_processes import LoadProcess, LoadProcesses
+
+READS, POSTS = "feed_read failures < 20%", "post_accept p(95) <= 1s"
+CONDITIONS = parse_stop(Stop(expressions={"feed_read": ("failures < 20%",), "post_accept": ("p(95) <= 1s",)}), ["us"])
+ENDED = {"ok": 9, "failed": 0, "us": [1000] * 9}
+
+
+def line(state: str = "running", **ops: Any) -> str:
+    """A status line, in shell quotes."""
+    status = {"state": state, "recent": {"seconds": 5.0, "ops": {kind: {"us": ended} for kind, ended in ops.items()}}}
+    return f"'{json.dumps(status)}'"
+
+
+@asynccontextmanager
+async def watched(script: str, folder: Path) -> AsyncIterator[tuple[LoadProcess, Ending, StopWatch]]:
+    """A watch over one load process, which runs a shell script."""
+    async with child_process(["sh", "-c", script], folder / "log", grace_s=0.2) as process:
+        member = LoadProcess("locust-0", "locust", process, folder / "log")
+        following = asyncio.create_task(member.follow())
+        ending = Ending()
+        watch = StopWatch(CONDITIONS, LoadProcesses([member]), ending, None)
+        await asyncio.wait_for(member.changed.wait(), 10)
+        watching = asyncio.create_task(watch.run(now_ns()))
+        try:
+            yield member, ending, watch
+        finally:
+            watching.cancel()
+    await asyncio.wait_for(following, 10)
+
+
+def reported(watch: StopWatch, folder: Path, by_operator: bool = False) -> dict[str, Any]:
+    run = RunDirectory(folder / "run").create()
+    watch.report(run, by_operator)
+    return dict(json.loads(run.stop.read_bytes()))
+
+
+async def wait_until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - a counter of another task, no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+
+
+async def test_a_look_counts_for_the_conditions_that_had_a_value(tmp_path: Path) -> None:
+    async with watched(f"while echo {line(feed=ENDED)}; do sleep 0.01; done", tmp_path) as (_, ending, watch):
+        await wait_until(lambda: watch._looks >= 3)
+        assert not ending.is_early
+    report = reported(watch, tmp_path)
+    assert report["conditions"] == [READS, POSTS]
+    assert report["seen"] == {READS: report["looks"]}
+
+
+async def test_a_process_that_is_lost_ends_the_run(tmp_path: Path) -> None:
+    async with watched(f"echo {line(feed=ENDED)}; exit 1", tmp_path) as (_, ending, watch):
+        await wait_until(lambda: ending.is_early)
+    report = reported(watch, tmp_path, by_operator=True)
+    assert report["reason"].startswith("load process locust-0 was lost")
+    assert (report["broken"], report["by_operator"]) == ("", False)
+
+
+async def test_a_process_that_falls_silent_ends_the_run(tmp_path: Path) -> None:
+    async with watched(f"echo {line(feed=ENDED)}; sleep 60", tmp_path) as (_, ending, watch):
+        await wait_until(lambda: ending.is_early)
+        assert watch._looks > module.SILENT_LOOKS
+    assert reported(watch, tmp_path)["reason"].startswith("load process locust-0 has said nothing for")
+
+
+async def test_a_process_that_is_done_may_be_silent_and_gone(tmp_path: Path) -> None:
+    async with watched(f"echo {line('done')}; exit 0", tmp_path) as (member, ending, watch):
+        await wait_until(lambda: member.process.returncode is not None and watch._looks > 2 * module.SILENT_LOOKS)
+        assert not ending.is_early
+    assert reported(watch, tmp_path)["seen"] == {}
+
+
+async def test_an_operator_may_end_a_game_day(tmp_path: Path) -> None:
+    async with watched(f"echo {line(feed=ENDED)}; sleep 60", tmp_path) as (_, ending, watch):
+        ending.now("the operator ended it")
+    assert reported(watch, tmp_path, by_operator=True)["by_operator"] is True
