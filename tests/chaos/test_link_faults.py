@@ -67,7 +67,7 @@ def test_bandwidth_lets_through_so_much_a_second(link: Target) -> None:
         sock.sendall(b"x" * 2995 + b"\n")
         with sock.makefile("rb") as replies:
             assert len(replies.readline()) == 3000
-        assert 0.3 <= time.monotonic() - began < 2
+        assert 0.3 <= time.monotonic() - began < 10
 
 
 def test_slices_arrive_one_by_one(link: Target) -> None:

@@ -86,7 +86,7 @@ async def test_latency_counts_from_the_due_time(small_feed: Any, make_plan_of: A
     assert len(caught) == len(planned) > 40
     assert all(op.done_ns >= stall["to_ns"] for op in caught)
     mean_s = sum(op.done_ns - op.due_ns for op in caught) / len(caught) / NS_PER_S
-    assert 0.4 < mean_s < 0.7
+    assert 0.4 < mean_s < 1.0
     row = generator_row(plan)
     assert row["sent"] == row["planned"]
     assert row["dropped"] == 0

@@ -17,7 +17,7 @@ from reference_server.queue import RecentPost
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 
-async def read(user: User, limit_s: float = 1.0) -> tuple[list[str], str | None]:
+async def read(user: User, limit_s: float = 2.0) -> tuple[list[str], str | None]:
     started = time.monotonic()
     answer = await user.call("GET", "/v1/feed")
     assert time.monotonic() - started < limit_s
@@ -25,7 +25,7 @@ async def read(user: User, limit_s: float = 1.0) -> tuple[list[str], str | None]
     return [item["id"] for item in answer.json()["items"]], answer.headers.get("feed-degraded")
 
 
-async def timed(user: User, method: str, path: str, limit_s: float = 1.5, **options: object) -> httpx.Response:
+async def timed(user: User, method: str, path: str, limit_s: float = 3.0, **options: object) -> httpx.Response:
     started = time.monotonic()
     answer = await user.call(method, path, **options)
     assert time.monotonic() - started < limit_s, path

@@ -180,7 +180,7 @@ async def test_those_who_send_slowly_keep_nobody_waiting(region: ApiRegion) -> N
     before = await region.stored()
     started = time.monotonic()
     assert await asked(alice, 20) == [200] * 20
-    assert (time.monotonic() - started) / 20 < 0.1
+    assert (time.monotonic() - started) / 20 < 0.5
     assert await region.stored() == before
     for writer in writers:
         writer.close()

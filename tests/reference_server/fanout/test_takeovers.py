@@ -72,7 +72,7 @@ async def test_the_others_take_over_the_lanes_of_a_dead_worker_in_mid_stream(reg
     await check(region, posts)
     lanes = [(await region.ask_worker(rank, "stats"))["lanes"] for rank in (0, 2)]
     assert sorted(lanes[0] + lanes[1]) == list(range(6))
-    assert took_s < 5  # 1 s on a machine of its own
+    assert took_s < 10  # 1 s on a machine of its own
 
 
 @pytest.mark.parametrize("region", [THREE], indirect=True)

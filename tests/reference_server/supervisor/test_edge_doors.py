@@ -273,7 +273,7 @@ async def test_a_silent_stream_through_a_door_stays(
             sent_s = time.monotonic()
             next(writer for far in doors.feps["us"] for writer in far.streams).write(EVENT)
             assert await waiting == EVENT
-            assert time.monotonic() - sent_s < 1, "the event was held back"
+            assert time.monotonic() - sent_s < 5, "the event was held back"
 
 
 async def test_clients_that_fill_the_edge_leave_room_inside(

@@ -135,7 +135,7 @@ async def test_requests_and_streams(edge: Edge, http2: bool) -> None:
                 began_s = time.monotonic()
                 post_id = await client.post(f"number {number}")
                 assert (await events.until_posts(number + 1))[-1] == post_id
-                assert time.monotonic() - began_s < 1.0, "the event was held back"
+                assert time.monotonic() - began_s < 5.0, "the event was held back"
             assert await client.texts() == [f"number {number}" for number in reversed(range(5))]
 
 

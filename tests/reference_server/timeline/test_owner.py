@@ -221,7 +221,7 @@ def test_a_delete_takes_no_longer_in_a_long_log() -> None:
     began_s = time.process_time()
     for number in range(1, 1001):
         index.set_status(number.to_bytes(16, "big"), StatusMark(Status.DELETED))
-    assert time.process_time() - began_s < 0.1  # looking at every slot takes seconds
+    assert time.process_time() - began_s < 0.5  # looking at every slot takes seconds
 
 
 async def test_a_lost_log_begins_a_higher_epoch(open_lane: Open, graph: GraphStub, tmp_path: object) -> None:
