@@ -45,6 +45,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "next_cursor": ("VARCHAR", "''"),
     "since": ("VARCHAR", "''"),
     "token": ("VARCHAR", "''"),
+    "variant": ("VARCHAR", "''"),
     "degraded": ("VARCHAR", "''"),
     "final": ("BOOLEAN", "false"),
     "celebrity": ("BOOLEAN", "false"),
