@@ -68,6 +68,11 @@ class RunDirectory:
         return self.path / "generator.jsonl"
 
     @property
+    def noise(self) -> Path:
+        """What the machine did meanwhile, JSON lines of `harness.record.noise_file.NoiseRow`."""
+        return self.path / "noise.jsonl"
+
+    @property
     def history(self) -> Path:
         """Folder of history segments (`*.jsonl`) and, once judged, `ops.parquet`."""
         return self.path / "history"
@@ -81,6 +86,16 @@ class RunDirectory:
     def population(self) -> Path:
         """Folder with the population hand-over files (docs/contract.md)."""
         return self.path / "population"
+
+    @property
+    def samples(self) -> Path:
+        """What SLOs were judged on, a row a sample (`harness.judge.recordings`), Parquet; made by the judge."""
+        return self.path / "samples.parquet"
+
+    @property
+    def comparison(self) -> Path:
+        """How the run compares with its baseline, JSON of `harness.judge.compare.Comparison`; absent: it had none."""
+        return self.path / "comparison.json"
 
     @property
     def verdict(self) -> Path:
