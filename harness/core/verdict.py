@@ -26,6 +26,8 @@ class CheckKind(StrEnum):
     WITNESS = "witness"
     GENERATOR = "generator"
     STOP = "stop"
+    BASELINE = "baseline"
+    """how the run compares with an older one"""
 
 
 class Check(msgspec.Struct, kw_only=True):
@@ -34,6 +36,8 @@ class Check(msgspec.Struct, kw_only=True):
     `observations` counts what the check looked at: 0 observations is never a pass.
     `evidence` holds readable sentences, the most telling first, at most 20.
     `skipped` marks what the target cannot do; a skipped check does not count in the verdict.
+    `machine` is what the machine alone took of a time meanwhile, aggregated like `value` and in its unit; None: it is no
+    time, or the machine was not measured.
     """
 
     name: str
@@ -47,6 +51,41 @@ class Check(msgspec.Struct, kw_only=True):
     reason: str = ""
     evidence: list[str] = msgspec.field(default_factory=list)
     skipped: bool = False
+    machine: float | None = None
+
+
+class MachinePhase(msgspec.Struct, kw_only=True):
+    """The machine of a run in one phase, measured beside it: times of echoes in ms, shares from 0 to 1, means."""
+
+    phase: str
+    kind: str = ""
+    seconds: float = 0.0
+    """that were measured"""
+    starved_s: float = 0.0
+    """of them, those in which others kept the run from the processors"""
+    echoes: int = 0
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+    lag_p99_ms: float = 0.0
+    """how late a loop that does nothing else woke up"""
+    own: float = 0.0
+    """share of the processors that the run took, with its target"""
+    outside: float = 0.0
+    """share that other processes took"""
+    steal: float = 0.0
+    """share that the hypervisor gave to others"""
+    waited: float = 0.0
+    """of the time in which the run's main threads could have run, the share they stood in line"""
+    running: float = 0.0
+    """threads that ran or stood in line"""
+    pressure_cpu: float | None = None
+    """share of the time in which some task waited for a processor; None: the kernel does not tell"""
+    pressure_memory: float | None = None
+    pressure_io: float | None = None
+    cost: float = 0.0
+    """share of one core that measuring took"""
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -58,6 +97,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     checks: list[Check]
     counts: dict[str, Any] = msgspec.field(default_factory=dict)
     phases: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    machine: list[MachinePhase] = msgspec.field(default_factory=list)
+    """phase by phase; empty: it was not measured"""
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

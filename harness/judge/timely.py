@@ -1,0 +1,50 @@
+"""Invariants that are promises of time, judged beside the machine: visibility and cross_region.
+
+When one fails, it is checked again on what noisy seconds do not explain (`harness.judge.noise`): the checker leaves that
+out of the account (`Trial.doubtful`). It stays failed when it fails there too, and is inconclusive otherwise. All other
+invariants are of consistency: no machine is so slow that an acknowledged post may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from harness.core.clock import NS_PER_MS
+from harness.core.verdict import Check, Outcome
+from harness.judge.case import Case, Window
+from harness.judge.expressions import Threshold
+from harness.judge.invariants import CHECKERS
+from harness.judge.noise import excused
+from harness.judge.trial import Trial, run_checker
+
+
+def _within(name: str, quantile: float, bound_ns: int) -> Threshold:
+    return Threshold(text=name, aggregation="p", quantile=quantile, comparison="<=", bound=bound_ns, unit="ns")
+
+
+PROMISES: Mapping[str, Callable[[Case], Threshold]] = {
+    "visibility": lambda case: _within("p(99)", 0.99, case.visibility_ns),
+    "cross_region": lambda case: _within("max", 1.0, case.cross_region_ns),
+}
+"""invariant -> the bound on times that it stands for"""
+
+
+def judge_invariant(trial: Trial, name: str) -> Check:
+    """The check of one invariant. Never raises."""
+    check = run_checker(name, CHECKERS[name], trial)
+    promise = PROMISES.get(name)
+    if promise is None or check.skipped or not trial.noise.rows or not trial.case.phases:
+        return check
+    threshold = promise(trial.case)
+    span = Window(trial.case.phases[0].start_ns, max(row.end_ns for row in trial.noise.rows))
+    if check.unit == "ms":
+        machine_ns = trial.noise.machine_ns(span, threshold)
+        check.machine = None if machine_ns is None else machine_ns / NS_PER_MS
+    noisy = trial.noise.noisy(span, threshold)
+    if check.verdict is not Outcome.FAIL or not noisy:
+        return check
+    quiet = run_checker(name, CHECKERS[name], replace(trial, doubtful=tuple(noisy)))
+    if quiet.verdict is Outcome.FAIL:
+        return check
+    return excused(check, f"{trial.noise.told(span, threshold)}; without that: {quiet.reason}")
