@@ -18,9 +18,9 @@ from locust.exception import StopUser
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind
 from harness.core.seeds import rng
+from harness.load.feed_user import FeedUser
 from harness.load.schedule import PAGE_SIZES, WALK_PAGES, WALK_WEIGHTS
 from harness.load.sessions import Session
-from harness.load.users import FeedUser
 
 REGION = "target"
 WORKER_STRIDE = 97

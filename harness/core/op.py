@@ -60,8 +60,19 @@ OP_METRICS = {
     "signup": "signup",
     "import": "import",
     "stream_open": "stream_open",
+    "delete": "delete",
+    "follow": "edge_change",
+    "unfollow": "edge_change",
+    "block": "edge_change",
+    "unblock": "edge_change",
+    "like": "like",
+    "hide": "hide",
+    "show": "hide",
+    "moderate": "moderate",
+    "lift": "moderate",
+    "fetch": "lookup",
 }
-"""kind of op -> the metric of its latency and failures"""
+"""kind of op -> the metric of its latency and failures; a probe has none: to be refused is what it wants"""
 
 
 class OpOutcome(StrEnum):

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from harness.core.errors import UsageError, nearest
+from harness.core.load_rates import LOAD, load_problems
+from harness.core.load_rates import Load as Load
 from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
-from harness.core.units import parse_duration_s, parse_rate_per_s
-from harness.core.values import Parser, flag, list_of, one_of, positive_duration, text, whole
+from harness.core.units import parse_duration_s
+from harness.core.values import Parser, list_of, one_of, positive_duration, text, whole
 
 
 class Population(msgspec.Struct, kw_only=True, frozen=True):
@@ -40,17 +42,6 @@ class Population(msgspec.Struct, kw_only=True, frozen=True):
     """ "all" users have signed up before the run, or "none" """
     reconnect_jitter_s: float = 2.0
     """a listener whose stream ended waits a uniform time up to this before it reconnects"""
-
-
-class Load(msgspec.Struct, kw_only=True, frozen=True):
-    """Open-loop arrival rates, per second, over all regions together."""
-
-    posts_per_s: float = 0.0
-    reads_per_s: float = 0.0
-    celebrity_posts_per_s: float = 0.0
-    signups_per_s: float = 0.0
-    signup_curve: bool = False
-    """the real sign-up curve, compressed so that every user joins within the phases"""
 
 
 class FaultSpec(msgspec.Struct, kw_only=True, frozen=True):
@@ -97,6 +88,8 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     chaos: RandomPlan | None = None
     """faults to draw beside those of the phases"""
     stop: Stop = Stop()
+    tolerance: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """how much worse than a baseline is still as good (`harness.judge.tolerance`)"""
 
     @property
     def duration_s(self) -> float:
@@ -117,7 +110,16 @@ def _graph(value: Any) -> str:
 
 
 def _expressions(value: Any) -> tuple[str, ...]:
-    return (text(value),) if isinstance(value, str) else list_of(text)(value)
+    return (_expression(value),) if not isinstance(value, list | tuple) else list_of(_expression)(value)
+
+
+def _expression(value: Any) -> str:
+    if isinstance(value, Mapping):
+        raise ValueError(
+            f"must be a text such as p(95) <= 200ms, got {dict(value)!r}; a threshold that ends the run as soon as it "
+            "breaks (k6's abortOnFail) stands in [stop], with stop.delay for all of them (k6's delayAbortEval)"
+        )
+    return text(value)
 
 
 # key in the file -> (field of the struct, parser)
@@ -134,13 +136,6 @@ _POPULATION: dict[str, tuple[str, Parser]] = {
     "joined": ("joined", one_of("all", "none")),
     "reconnect_jitter": ("reconnect_jitter_s", parse_duration_s),
 }
-_LOAD: dict[str, tuple[str, Parser]] = {
-    "posts": ("posts_per_s", parse_rate_per_s),
-    "reads": ("reads_per_s", parse_rate_per_s),
-    "celebrity_posts": ("celebrity_posts_per_s", parse_rate_per_s),
-    "signups": ("signups_per_s", parse_rate_per_s),
-    "signup_curve": ("signup_curve", flag),
-}
 _PHASE: dict[str, tuple[str, Parser]] = {
     "name": ("name", text),
     "duration": ("duration_s", positive_duration),
@@ -154,7 +149,7 @@ _TOP: dict[str, tuple[str, Parser]] = {
     "warmup": ("warmup_s", parse_duration_s),
 }
 _STOP: dict[str, tuple[str, Parser]] = {"delay": ("delay_s", parse_duration_s)}
-_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop")
+_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop", "tolerance")
 
 
 class _Reader:
@@ -229,6 +224,11 @@ class _Reader:
             expressions={name: fields[name] for name in names if name in fields},
         )
 
+    def expressions(self, path: str, raw: Any) -> dict[str, Any]:
+        """A table in which every key is a selector."""
+        names = raw if isinstance(raw, Mapping) else ()
+        return self.table(path, raw, {name: (name, _expressions) for name in names})
+
     def phase(self, path: str, raw: Any) -> Phase | None:
         """One phase with its faults."""
         fields = self.table(path, raw, _PHASE, also=("faults",))
@@ -250,20 +250,35 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
         if key not in raw:
             reader.problems.append(f"{key}: is required")
     population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
-    load = Load(**reader.table("load", raw.get("load", {}), _LOAD))
+    load = Load(**reader.table("load", raw.get("load", {}), LOAD))
     phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(reader.rows("phase", raw.get("phase", [])))]
     if raw.get("phase", []) == []:
         reader.problems.append("phase: at least one [[phase]] is required")
-    expected = raw.get("expect", {})
-    names = expected if isinstance(expected, Mapping) else ()
-    expect = reader.table("expect", expected, {name: (name, _expressions) for name in names})
+    expect = reader.expressions("expect", raw.get("expect", {}))
+    tolerance = reader.expressions("tolerance", raw.get("tolerance", {}))
     chaos = reader.chaos(raw["chaos"]) if "chaos" in raw else None
     stop = reader.stop(raw.get("stop", {}))
     reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
     if reader.problems:
         raise UsageError(reader.problems)
     played = tuple(p for p in phases if p is not None)
-    return Scenario(**top, population=population, load=load, expect=expect, phases=played, chaos=chaos, stop=stop)
+    made = Scenario(**top, population=population, load=load, expect=expect, phases=played, chaos=chaos, stop=stop)
+    return msgspec.structs.replace(made, tolerance=tolerance)
+
+
+def parse_expect(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The table [expect] of a document, as `Scenario.expect`: of a scenario, or of a file that has only this table.
+
+    Raises UsageError with every problem found.
+    """
+    reader = _Reader()
+    reader.table("", {key: value for key, value in raw.items() if key not in {*_TOP, *_SECTIONS}}, {}, also=("expect",))
+    if "expect" not in raw:
+        reader.problems.append("expect: is required")
+    expect = reader.expressions("expect", raw.get("expect", {}))
+    if reader.problems:
+        raise UsageError(reader.problems)
+    return expect
 
 
 def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> list[str]:
@@ -277,10 +292,8 @@ def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> li
             problems.append(
                 f"population.celebrities[{i}]: must be < population.users ({population.users}), got {count}"
             )
-    if load.celebrity_posts_per_s and not population.celebrities:
-        problems.append("load.celebrity_posts: needs population.celebrities")
-    if load.signup_curve and population.joined == "all":
-        problems.append('load.signup_curve: needs population.joined = "none"')
+    celebrities = len(population.celebrities)
+    problems += load_problems(load, panel=population.panel, celebrities=celebrities, joined=population.joined)
     names = [p.name for p in phases]
     problems += [f"phase: name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
     for i, phase in enumerate(phases):

@@ -15,6 +15,7 @@ import msgspec
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S
 from harness.core.scenario import Scenario
+from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
 
 EVIDENCE_LIMIT = 20
@@ -76,6 +77,8 @@ class LoadReport(msgspec.Struct, kw_only=True):
     loop_lag_max_ms: float = 0.0
     completed: bool = False
     errors: list[str] = []
+    left_out: list[str] = []
+    """what the scenario asked for and the target cannot take"""
 
 
 class StopReport(msgspec.Struct, kw_only=True):
@@ -130,6 +133,10 @@ class Case:
     load: list[LoadReport] = field(default_factory=list)
     scrapes: list[Scrape] = field(default_factory=list)
     stop: StopReport | None = None
+    noise: list[NoiseRow] = field(default_factory=list)
+    """what the machine did meanwhile; empty: it was not measured"""
+    clock_error_ns: int = 0
+    """how far the clocks of two of the run's processes may differ, after correction; 0 on one machine"""
 
     @property
     def t0_ns(self) -> int:
@@ -185,8 +192,12 @@ class Case:
         windows: list[Window] = []
         injected = [f for f in self.faults if f.injected_ns is not None]
         for fault in sorted(injected, key=lambda f: f.injected_ns or 0):
-            start = fault.injected_ns or 0
-            end = FOREVER_NS if fault.undone_ns is None else fault.undone_ns + self.convergence_ns
+            start = (fault.injected_ns or 0) - self.clock_error_ns
+            end = (
+                FOREVER_NS
+                if fault.undone_ns is None
+                else fault.undone_ns + self.convergence_ns + self.clock_error_ns
+            )
             if windows and start <= windows[-1].end_ns:
                 windows[-1] = Window(windows[-1].start_ns, max(end, windows[-1].end_ns))
             else:
@@ -212,6 +223,7 @@ def read_case(run: RunDirectory) -> Case:
         load=_lines(run.generator, LoadReport),
         scrapes=_lines(run.path / "scrapes.jsonl", Scrape),
         stop=msgspec.json.decode(run.stop.read_bytes(), type=StopReport) if run.stop.exists() else None,
+        noise=_lines(run.noise, NoiseRow),
     )
 
 

@@ -6,7 +6,7 @@
     post_to_rendered  post_to_event + time of the fetch that followed the event and showed the post (from the fetch's
                       own due time: the jitter a listener waits on purpose is not the target's)
     cross_region      event received in another region - post acknowledged
-    post_accept, feed_read, feed_new, signup, import, stream_open    done - due of the op; `ok` = outcome ok
+    post_accept, feed_read, ...: those of OP_METRICS    done - due of the op; `ok` = outcome ok
 
 A sample belongs to the phase its post or op was due in; region is where it was received or read, scope is "local" when
 that is the post's own region. Final reads are no samples.

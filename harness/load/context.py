@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from harness.load.arrival_kinds import TOUCHES
+from harness.load.members import home_region
 from harness.load.plan import LoadPlan, Member
 from harness.load.recorder import Recorder
 from harness.load.sessions import Roster, Session
 from harness.load.work import Work
+from harness.load.written import WrittenPosts
 
 
 @dataclass
@@ -30,12 +34,16 @@ class LoadContext:
     work: Work
     recorder: Recorder
     tokens: dict[int, str]
+    operator_token: str = ""
     panel: Roster = field(init=False)
     posters: Roster = field(init=False)
     celebrities: Roster = field(init=False)
     joined: list[Member] = field(default_factory=list)
     """who signed up during the run"""
     imports: dict[int, PendingImport] = field(default_factory=dict)
+    written: WrittenPosts = field(init=False)
+    out_of_sight: set[int] = field(default_factory=set)
+    """numbers of the POST arrivals whose posts were hidden or moderated, and not let back"""
     errors: list[str] = field(default_factory=list)
     """errors of ours, for the generator's report"""
 
@@ -43,6 +51,7 @@ class LoadContext:
         self.panel = Roster("panel-", self.plan.panel)
         self.posters = Roster("poster-", self.plan.posters)
         self.celebrities = Roster("celebrity-", self.plan.celebrities)
+        self.written = WrittenPosts({due.target for due in self.work.schedule if due.kind in TOUCHES})
         self._key_prefix = hashlib.blake2b(self.plan.run.encode(), digest_size=8).hexdigest()
 
     def idempotency_key(self, kind: str, number: int) -> str:
@@ -56,6 +65,20 @@ class LoadContext:
     def newcomer_session(self, actor: int, number: int) -> Session | None:
         """A new session of somebody who joined during the run; None while nobody has."""
         return _session(f"newcomer-{number}", self.joined, actor)
+
+    @contextmanager
+    def client_of(self, user: int, name: str) -> Iterator[Session]:
+        """A session of that user for one op: his own when he has one that is free, else one more of that name."""
+        for roster in (self.panel, self.posters, self.celebrities):
+            session = roster.take_user(user)
+            if session is not None:
+                break
+        else:
+            session = Session(name, user, home_region(user, tuple(self.plan.regions)))
+        try:
+            yield session
+        finally:
+            session.busy = False
 
 
 def _session(name: str, group: Sequence[Member], actor: int) -> Session | None:

@@ -32,10 +32,12 @@ from locust.env import Environment
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
 from harness.core.op import OpOutcome
 from harness.load.context import LoadContext
+from harness.load.feed_user import CUT
 from harness.load.plan import LoadPlan, read_plan
+from harness.load.pooled_user import PooledUser
 from harness.load.recorder import Recorder
 from harness.load.schedule import arrivals
-from harness.load.users import CUT, USER_CLASSES, PooledUser, SignupUser
+from harness.load.users import USER_CLASSES, SignupUser
 from harness.load.work import Work
 from harness.record.histograms import new_histogram, percentile_ms
 
@@ -83,7 +85,13 @@ class LocustProcess:
         pools = {kind: cls.__name__ for kind, cls in USER_CLASSES.items()}
         self.work = Work(arrivals(plan), pools, plan.pool_limit, self._grow)
         self.recorder = Recorder(plan, name)
-        self.load = LoadContext(plan=plan, work=self.work, recorder=self.recorder, tokens=plan.read_tokens())
+        self.load = LoadContext(
+            plan=plan,
+            work=self.work,
+            recorder=self.recorder,
+            tokens=plan.read_tokens(),
+            operator_token=plan.read_operator_token(),
+        )
         PooledUser.load = self.load
         PooledUser.results = Results(self.recorder)
         self.started = gevent.event.AsyncResult()
@@ -184,6 +192,7 @@ class LocustProcess:
             "loop_lag_max_ms": self.lag.max_ms,
             "completed": work.completed,
             "errors": self.load.errors,
+            "left_out": self.plan.left_out,
         }
 
     def _report_status(self) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.scenario import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
-from harness.load.plan import LoadPlan, Member, PlanRegion, plan_phases, plan_rates
+from harness.load.edge_pairs import choose_pairs
+from harness.load.edge_schedule import pairs_needed
+from harness.load.plan import EdgePair, LoadPlan, Member, PlanRegion, plan_phases
 from harness.load.population import Population
 from harness.load.power_law import Ints
 from harness.record.run_directory import RunDirectory
@@ -48,13 +51,13 @@ def make_plan(
     posters = _posters(population, others, scenario.seed) if joined and scenario.load.posts_per_s else others[:0]
     reading = joined and scenario.load.reads_per_s > 0
     readers = _spread(rng(scenario.seed, "readers"), others, min(MAX_READERS, len(others)) if reading else 0, names)
-    return LoadPlan(
+    plan = LoadPlan(
         seed=scenario.seed,
         run=str(run.path),
         users=population.users,
         phases=plan_phases(scenario.warmup_s, scenario.phases),
         regions=dict(regions),
-        rates=plan_rates(scenario),
+        rates=scenario.load,
         tokens=str(tokens) if tokens else "",
         identity=identity,
         celebrities=_members(population.celebrities if scenario.load.celebrity_posts_per_s else (), names),
@@ -65,6 +68,18 @@ def make_plan(
         fetch_ratio=spec.fetch_ratio,
         reconnect_jitter_s=spec.reconnect_jitter_s,
     )
+    return msgspec.structs.replace(plan, edge_pairs=_edge_pairs(plan, population))
+
+
+def _edge_pairs(plan: LoadPlan, population: Population) -> tuple[EdgePair, ...]:
+    """Whose edges change: as many pairs as the rate of changes takes."""
+    panel, posters, celebrities, readers, listeners = (
+        [user for user, _ in group]
+        for group in (plan.panel, plan.posters, plan.celebrities, plan.readers, plan.listeners)
+    )
+    others = sorted({*readers, *listeners}.difference(panel))
+    wanted = pairs_needed(plan.rates.edges_per_s)
+    return choose_pairs(population, panel, others, sorted({*panel, *posters, *celebrities}), wanted, plan.seed)
 
 
 def choose_listeners(population: Population, spec: PopulationSpec, seed: int, regions: Sequence[str]) -> Ints:

@@ -15,10 +15,13 @@ import msgspec
 
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
-from harness.core.scenario import Phase, Scenario
+from harness.core.load_rates import Load
+from harness.core.scenario import Phase
 from harness.record.run_directory import RunDirectory
 
 WARMUP = "warmup"
+PROBES = ("tampered", "foreign", "other_node")
+"""variants of a probe; see `OpKind.PROBE`"""
 PRIVATE_MODE = 0o600
 
 
@@ -37,18 +40,17 @@ class PlanRegion(msgspec.Struct, frozen=True):
     stream: str
 
 
-class Rates(msgspec.Struct, kw_only=True, frozen=True):
-    """Open-loop arrival rates over all regions together, per second."""
-
-    posts_per_s: float = 0.0
-    reads_per_s: float = 0.0
-    celebrity_posts_per_s: float = 0.0
-    signups_per_s: float = 0.0
-    signup_curve: bool = False
-
-
 Member = tuple[int, str]
 """(user, region): a user acts in one region only."""
+
+
+class EdgePair(msgspec.Struct, frozen=True):
+    """Two users whose edge may change while the run lasts."""
+
+    follower: int
+    author: int
+    follows: bool
+    """whether the follower follows the author before the run"""
 
 
 class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
@@ -60,7 +62,7 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     users: int
     phases: tuple[PlanPhase, ...]
     regions: dict[str, PlanRegion]
-    rates: Rates = Rates()
+    rates: Load = Load()
     tokens: str = ""
     """path of the tokens file: JSON {"user": "token"}, mode 0600"""
     celebrities: tuple[Member, ...] = ()
@@ -80,6 +82,18 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     """the identity user number n signs up with (target profile)"""
     pool_limit: int = 200
     """most Locust users of one class"""
+    edge_pairs: tuple[EdgePair, ...] = ()
+    """whose edges change: nobody else's do"""
+    blocks: bool = True
+    """whether the target knows blocks"""
+    lookups: bool = True
+    """whether the target gives posts by id: then readers look the parent of a reply up"""
+    probes: tuple[str, ...] = PROBES
+    """which probes of cursors are made, in turn"""
+    operator_token_file: str = ""
+    """path of the operator's token; empty: nobody moderates"""
+    left_out: tuple[str, ...] = ()
+    """what the scenario asks for and the target cannot take, each with the reason"""
 
     @property
     def directory(self) -> RunDirectory:
@@ -110,6 +124,10 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
         stored = msgspec.json.decode(Path(self.tokens).read_bytes(), type=dict[str, str])
         return {int(user): token for user, token in stored.items()}
 
+    def read_operator_token(self) -> str:
+        """The operator's token; empty when the plan names no file of it."""
+        return Path(self.operator_token_file).read_text(encoding="ascii").strip() if self.operator_token_file else ""
+
 
 def plan_phases(warmup_s: float, phases: tuple[Phase, ...]) -> tuple[PlanPhase, ...]:
     """The phases of a scenario on the plan's time axis, the warm-up first."""
@@ -118,18 +136,6 @@ def plan_phases(warmup_s: float, phases: tuple[Phase, ...]) -> tuple[PlanPhase, 
         start = planned[-1].end_ns
         planned.append(PlanPhase(phase.name, start, start + round(phase.duration_s * NS_PER_S)))
     return tuple(planned)
-
-
-def plan_rates(scenario: Scenario) -> Rates:
-    """The arrival rates of a scenario."""
-    load = scenario.load
-    return Rates(
-        posts_per_s=load.posts_per_s,
-        reads_per_s=load.reads_per_s,
-        celebrity_posts_per_s=load.celebrity_posts_per_s,
-        signups_per_s=load.signups_per_s,
-        signup_curve=load.signup_curve,
-    )
 
 
 def write_plan(path: Path, plan: LoadPlan) -> None:

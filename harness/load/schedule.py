@@ -6,18 +6,19 @@ is decided while the run lasts, by `harness.load.sessions` and the users.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from itertools import chain
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.seeds import rng
+from harness.load.arrival_kinds import READER_PAGE, Arrival, ArrivalKind
 from harness.load.arrivals import Schedule, constant, curve, poisson
+from harness.load.edge_schedule import edge_changes
 from harness.load.members import plan_users
 from harness.load.plan import LoadPlan
 from harness.load.signup_curve import time_share
+from harness.load.touch_schedule import repeats, touches
 
 PANEL_READS = 0.8
 """share of reads made by the panel, the others by readers"""
@@ -27,7 +28,6 @@ WALK_PAGES = (1, 2, 3, 0)
 """pages of a walk; 0: to its end"""
 WALK_WEIGHTS = (0.4, 0.25, 0.25, 0.1)
 FULL_WALK_PAGE = 50
-READER_PAGE = 50
 _WORDS = (
     "first light over the harbour",
     "nothing beats fresh bread",
@@ -40,36 +40,13 @@ _WORDS = (
 )
 
 
-class ArrivalKind(StrEnum):
-    """Which class of users takes it."""
-
-    READ = "read"
-    POST = "post"
-    CELEBRITY = "celebrity"
-    SIGNUP = "signup"
-    IMPORT_POLL = "import_poll"
-
-
-class Arrival(msgspec.Struct, kw_only=True, frozen=True):
-    """One op that is due. `number` counts within its kind."""
-
-    due_ns: int
-    """from t0"""
-    kind: ArrivalKind
-    number: int
-    actor: int
-    """place in the group that acts (panel, readers, posters, celebrities), or the user who signs up"""
-    panel: bool = False
-    limit: int = READER_PAGE
-    """page size, should a new walk begin"""
-    pages: int = 1
-    """length of the walk, should a new one begin; 0: to its end"""
-
-
 def arrivals(plan: LoadPlan) -> list[Arrival]:
     """All arrivals of the plan in order of time."""
-    groups = (reads(plan), posts(plan), celebrity_posts(plan), signups(plan))
-    return sorted(chain.from_iterable(groups), key=lambda a: (a.due_ns, a.kind, a.number))
+    written = posts(plan)
+    touched = touches(plan, written)
+    again = repeats(plan, written, {touch.target for touch in touched})
+    groups = (reads(plan), written, celebrity_posts(plan), signups(plan), edge_changes(plan), touched, again)
+    return sorted(chain(*groups, panel_ops(plan)), key=lambda a: (a.due_ns, a.kind, a.number))
 
 
 def reads(plan: LoadPlan) -> list[Arrival]:
@@ -117,6 +94,35 @@ def celebrity_posts(plan: LoadPlan) -> list[Arrival]:
     return [
         Arrival(due_ns=int(at), kind=ArrivalKind.CELEBRITY, number=i, actor=i % len(plan.celebrities))
         for i, at in enumerate(due)
+    ]
+
+
+def panel_ops(plan: LoadPlan) -> list[Arrival]:
+    """Replies, likes and probes of panel sessions, each a Poisson process from t0: by then pages have been seen."""
+    rates = plan.rates
+    wanted = {
+        ArrivalKind.REPLY: rates.replies_per_s,
+        ArrivalKind.LIKE: rates.likes_per_s,
+        ArrivalKind.PROBE: rates.probes_per_s if plan.probes else 0.0,
+    }
+    return [arrival for kind, rate in wanted.items() for arrival in _by_the_panel(plan, kind, rate)]
+
+
+def _by_the_panel(plan: LoadPlan, kind: ArrivalKind, rate: float) -> list[Arrival]:
+    generator = rng(plan.seed, "load", str(kind))
+    due = poisson(generator, rate if plan.panel else 0.0, 0, plan.end_ns)
+    actors = generator.integers(0, 1 << 31, len(due))
+    variants = plan.probes if kind is ArrivalKind.PROBE else ("",)
+    return [
+        Arrival(
+            due_ns=int(due[i]),
+            kind=kind,
+            number=i,
+            actor=int(actors[i]),
+            panel=True,
+            variant=variants[i % len(variants)],
+        )
+        for i in range(len(due))
     ]
 
 

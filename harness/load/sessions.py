@@ -5,13 +5,16 @@ A session never has two ops at once. Panel sessions last for the whole run; one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.load.plan import Member
+from harness.load.wire import Item
 
 MAX_PAGES = 40
 """a walk "to its end" stops here at the latest"""
+MOST_PARENTS = 5
+"""looked up after one page: the newest first"""
 
 
 @dataclass
@@ -26,6 +29,10 @@ class Session:
     page: int = 0
     limit: int = 0
     cursor: str = ""
+    shown: list[Item] = field(default_factory=list, repr=False)
+    """the page it saw last"""
+    looked_up: set[str] = field(default_factory=set, repr=False)
+    """replies whose parent it looked up"""
     _pages_left: int = field(default=0, repr=False)
 
     def begin_page(self, limit: int, pages: int) -> None:
@@ -46,12 +53,27 @@ class Session:
         """The next read begins a new walk (after a post, so that it covers the post; after a failure)."""
         self.cursor = ""
 
+    def next_parents(self, lasts: Callable[[str], bool]) -> list[str]:
+        """Posts that replies on the page shown last answer, those looked up before left out.
+
+        `lasts` tells which parents may be asked for: those written during the run that nothing takes out of sight.
+        """
+        replies = [i for i in self.shown if i.reply_to and i.id not in self.looked_up and lasts(i.reply_to)]
+        self.looked_up.update(reply.id for reply in replies[:MOST_PARENTS])
+        return list(dict.fromkeys(reply.reply_to for reply in replies[:MOST_PARENTS] if reply.reply_to))
+
+
+def anybody(session: Session) -> bool:
+    """Every session will do."""
+    return True
+
 
 class Roster:
     """Sessions of one group, each lent to one op at a time."""
 
     def __init__(self, prefix: str, members: Sequence[Member]) -> None:
         self._sessions = [Session(f"{prefix}{user}", user, region) for user, region in members]
+        self._of_user = {session.user: session for session in self._sessions}
         self._extra = 0
 
     def __bool__(self) -> bool:
@@ -62,14 +84,31 @@ class Roster:
         """A free session: the preferred one, or the next. When all are busy the preferred user opens one more client,
         so that a slow target does not slow the arrivals. Give it back.
         """
+        session = self.take_fitting(preferred, anybody)
+        return session or self._another_client(self._sessions[preferred % len(self._sessions)])
+
+    def take_fitting(self, preferred: int, fits: Callable[[Session], bool]) -> Session | None:
+        """A free session that fits: the preferred one, or the next; None when there is none. Give it back."""
         count = len(self._sessions)
         for step in range(count):
             session = self._sessions[(preferred + step) % count]
-            if not session.busy:
+            if not session.busy and fits(session):
                 session.busy = True
                 return session
+        return None
+
+    def take_user(self, user: int) -> Session | None:
+        """The session of that user, or one more client of his while it is busy; None: he is no member. Give it back."""
+        session = self._of_user.get(user)
+        if session is None:
+            return None
+        if session.busy:
+            return self._another_client(session)
+        session.busy = True
+        return session
+
+    def _another_client(self, first: Session) -> Session:
         self._extra += 1
-        first = self._sessions[preferred % count]
         return Session(f"{first.name}+{self._extra}", first.user, first.region, busy=True)
 
     def give_back(self, session: Session) -> None:

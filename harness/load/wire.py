@@ -20,6 +20,7 @@ class Item(msgspec.Struct, frozen=True):
     author: str
     created_at_us: int
     text: str
+    reply_to: str | None = None
 
 
 class PageAnswer(msgspec.Struct, frozen=True):
@@ -33,6 +34,12 @@ class PostAnswer(msgspec.Struct, frozen=True):
     """Answer of POST /v1/posts."""
 
     post: Item
+
+
+class PostsAnswer(msgspec.Struct, frozen=True):
+    """Answer of POST /v1/posts/batch."""
+
+    posts: list[Item]
 
 
 class ImportAnswer(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import gevent.event
 import gevent.queue
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
-from harness.load.schedule import Arrival, ArrivalKind
+from harness.load.arrival_kinds import Arrival, ArrivalKind
 
 LATE_NS = 100 * NS_PER_MS
 GROWTH = 10

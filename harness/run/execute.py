@@ -48,7 +48,8 @@ from harness.run.game_day import game_day_phases
 from harness.run.judging import judge_and_store
 from harness.run.live import announce
 from harness.run.live_slos import parse_stop
-from harness.run.load_processes import LoadProcesses, load_processes
+from harness.run.load_asked import load_asked
+from harness.run.load_processes import LoadProcesses, load_processes, null_probe
 from harness.run.request import RunRequest, fault_problems
 from harness.run.scrape import scrape
 from harness.run.stream_users import forget_tokens, with_token_files, write_token_files
@@ -112,7 +113,7 @@ class Execution:
                 await self._load_and_break(undo)
             self._say("judging")
             merge_histograms(self.run)
-            return await asyncio.to_thread(judge_and_store, self.run)
+            return await asyncio.to_thread(judge_and_store, self.run, self.request.baseline)
         finally:
             watcher.cancel()
             self._say("done")
@@ -185,11 +186,12 @@ class Execution:
         plan = make_plan(self.scenario, self.population, regions, self.run, tokens_file, identity)
         if self.profile.capabilities.stream == "none":
             plan = msgspec.structs.replace(plan, listeners=())
-        self.plan = self.progress.plan = plan
+        self.plan = self.progress.plan = plan = load_asked(plan, self.profile)
         self.tokens = await obtain_tokens(plan)
         write_tokens(tokens_file, self.tokens)
         write_token_files(self.profile, self.run.path, plan, self.tokens)
         write_plan(plan_file, plan)
+        await undo.enter_async_context(null_probe(self.run, self.scenario.load.reads_per_s))
         self._say("opening streams")
         load = await undo.enter_async_context(load_processes(self.run, plan_file, len(plan.listeners)))
         self.progress.load = load
@@ -211,7 +213,8 @@ class Execution:
         faults = due_faults(self.phases, t0_ns, self.profile.handles)
         stages.write_phases(self.run, self.plan.phases, t0_ns, faults)
         conditions = parse_stop(self.scenario.stop, self.profile.regions)
-        watch = StopWatch(conditions, load, self.ending, self._switch if faults else None)
+        switch = self._switch if faults else None
+        watch = StopWatch(conditions, load, self.ending, switch, self.plan.phases, t0_ns)
         load.start(t0_ns)
         self.progress.t0_ns = t0_ns
         self._say("running")

@@ -11,14 +11,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError, nearest
 from harness.core.op import OP_METRICS
 from harness.core.scenario import Stop
 from harness.core.units import format_duration
 from harness.judge.expressions import Slo, Threshold, parse_slos
+from harness.load.plan import PlanPhase
+from harness.load.recorder import RECENT_S
 from harness.run.load_processes import LoadProcesses
 
-KIND_OF = {metric: kind for kind, metric in OP_METRICS.items()}
+KINDS_OF = {
+    wanted: tuple(kind for kind, metric in OP_METRICS.items() if metric == wanted) for wanted in OP_METRICS.values()
+}
+"""metric -> the kinds of ops it is about"""
 NS_PER_US = 1000
 SHORTEST_S = 1.0
 """a rate over less says little: the first ops are still on their way"""
@@ -79,18 +85,27 @@ def _allows_some(threshold: Threshold) -> bool:
 
 def is_live(slo: Slo) -> bool:
     """Whether a load process can tell it."""
-    return slo.metric in KIND_OF and set(slo.tags) <= {"region", "phase"}
+    return slo.metric in KINDS_OF and set(slo.tags) <= {"region", "phase"}
 
 
-def parse_stop(stop: Stop, regions: Iterable[str]) -> tuple[Slo, ...]:
-    """The stop conditions of a scenario. Raises UsageError with every problem."""
-    slos, problems = parse_slos("stop", stop.expressions, {"region": set(regions)})
+def in_force(slo: Slo, phases: Iterable[PlanPhase], offset_ns: int) -> bool:
+    """Whether a condition holds at a time from the first phase on: with a phase, once all recent ops are of it."""
+    recent_ns = round(RECENT_S * NS_PER_S)
+    wanted = slo.tags.get("phase")
+    return wanted is None or any(
+        phase.name == wanted and phase.start_ns + recent_ns <= offset_ns < phase.end_ns for phase in phases
+    )
+
+
+def parse_stop(stop: Stop, regions: Iterable[str], phases: Iterable[str] = ()) -> tuple[Slo, ...]:
+    """The stop conditions of a scenario; `phases`: names that they may use. Raises UsageError with every problem."""
+    slos, problems = parse_slos("stop", stop.expressions, {"region": set(regions), "phase": set(phases)})
     for slo in slos:
         path = f"stop.{slo.selector}"
-        if slo.metric not in KIND_OF:
-            problems.append(f"{path}: has no value while a run is under way{nearest(slo.metric, KIND_OF)}")
-        problems += [f"{path}: tag {tag!r} is not known while a run is under way (valid: region)"
-                     for tag in slo.tags if slo.metric in KIND_OF and tag != "region"]  # fmt: skip
+        if slo.metric not in KINDS_OF:
+            problems.append(f"{path}: has no value while a run is under way{nearest(slo.metric, KINDS_OF)}")
+        problems += [f"{path}: tag {tag!r} is not known while a run is under way (valid: phase, region)"
+                     for tag in slo.tags if slo.metric in KINDS_OF and tag not in ("phase", "region")]  # fmt: skip
     if problems:
         raise UsageError(problems)
     return slos
@@ -123,7 +138,9 @@ def read(slo: Slo, recent: Iterable[dict[str, Any]]) -> Reading:
         if not seconds:
             continue
         stretches.append(seconds)
-        for region, ended in report.get("ops", {}).get(KIND_OF[slo.metric], {}).items():
+        ops = report.get("ops", {})
+        by_region = [item for kind in KINDS_OF[slo.metric] for item in ops.get(kind, {}).items()]
+        for region, ended in by_region:
             if wanted in (None, region):
                 reading.ok += ended["ok"]
                 reading.ok_per_s += ended["ok"] / seconds

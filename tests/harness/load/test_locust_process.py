@@ -13,13 +13,15 @@ import pytest
 from aiohttp import web
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
+from harness.core.load_rates import Load
 from harness.core.op import OpKind, OpOutcome, text_hash
-from harness.load.plan import LoadPlan, Rates
-from harness.load.schedule import ArrivalKind, arrivals, post_text
+from harness.load.arrival_kinds import ArrivalKind
+from harness.load.plan import LoadPlan
+from harness.load.schedule import arrivals, post_text
 
 pytestmark = pytest.mark.slow
 
-RATES = Rates(posts_per_s=10, reads_per_s=40, celebrity_posts_per_s=2)
+RATES = Load(posts_per_s=10, reads_per_s=40, celebrity_posts_per_s=2)
 
 
 def generator_row(plan: LoadPlan) -> dict[str, Any]:
@@ -67,7 +69,7 @@ async def test_rows_say_what_was_written_and_read(
 
 async def test_latency_counts_from_the_due_time(small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any) -> None:
     """A server that stalls for a second delays every read that was due meanwhile, not only those in flight."""
-    plan = make_plan_of(small_feed.url, rates=Rates(reads_per_s=60))
+    plan = make_plan_of(small_feed.url, rates=Load(reads_per_s=60))
     stall = {"from_ns": 1 << 62, "to_ns": 1 << 62}
 
     async def slow(_: web.Request) -> None:
@@ -95,7 +97,7 @@ async def test_latency_counts_from_the_due_time(small_feed: Any, make_plan_of: A
 async def test_a_pool_at_its_limit_drops_and_counts(
     small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any
 ) -> None:
-    plan = make_plan_of(small_feed.url, rates=Rates(reads_per_s=100), pool_limit=10, seconds=1)
+    plan = make_plan_of(small_feed.url, rates=Load(reads_per_s=100), pool_limit=10, seconds=1)
     freed = asyncio.Event()
 
     async def slow(_: web.Request) -> None:
@@ -117,7 +119,7 @@ async def test_a_pool_at_its_limit_drops_and_counts(
 
 
 async def test_outcomes_of_error_answers(small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any) -> None:
-    plan = make_plan_of(small_feed.url, rates=Rates(posts_per_s=40), seconds=0.5)
+    plan = make_plan_of(small_feed.url, rates=Load(posts_per_s=40), seconds=0.5)
     statuses = cycle((400, 404, 429, 503, 500, 504))
 
     async def slow(_: web.Request) -> web.Response:
@@ -136,7 +138,7 @@ async def test_outcomes_of_error_answers(small_feed: Any, make_plan_of: Any, loa
 
 
 async def test_refused_connections_fail(make_plan_of: Any, load_child: Any, rows: Any) -> None:
-    plan = make_plan_of("http://127.0.0.1:1", rates=Rates(posts_per_s=20, reads_per_s=20), seconds=0.5)
+    plan = make_plan_of("http://127.0.0.1:1", rates=Load(posts_per_s=20, reads_per_s=20), seconds=0.5)
     async with load_child(plan) as child:
         await child.run_to_end()
     assert {(op.status, op.outcome) for op in rows(plan)} == {(0, OpOutcome.FAIL)}
@@ -146,7 +148,7 @@ async def test_refused_connections_fail(make_plan_of: Any, load_child: Any, rows
 async def test_a_post_whose_connection_breaks_is_unknown(
     small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any
 ) -> None:
-    plan = make_plan_of(small_feed.url, rates=Rates(posts_per_s=10), seconds=0.5)
+    plan = make_plan_of(small_feed.url, rates=Load(posts_per_s=10), seconds=0.5)
 
     async def slow(request: web.Request) -> None:
         assert request.transport is not None
@@ -214,7 +216,7 @@ async def test_a_plan_that_is_cut_is_complete_where_it_ends(
 
 
 async def test_status_lines_tell_the_last_seconds(small_feed: Any, make_plan_of: Any, load_child: Any) -> None:
-    plan = make_plan_of(small_feed.url, rates=Rates(reads_per_s=40), seconds=8)
+    plan = make_plan_of(small_feed.url, rates=Load(reads_per_s=40), seconds=8)
 
     async def slow(request: web.Request) -> web.Response | None:
         return web.json_response({"detail": "no"}, status=503) if small_feed.requests % 4 == 0 else None
@@ -244,7 +246,7 @@ async def test_it_ends_before_it_started(small_feed: Any, make_plan_of: Any, loa
 
 
 async def test_ops_cut_at_the_end_are_unknown(small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any) -> None:
-    plan = make_plan_of(small_feed.url, rates=Rates(posts_per_s=10), seconds=60)
+    plan = make_plan_of(small_feed.url, rates=Load(posts_per_s=10), seconds=60)
     held = asyncio.Event()
 
     async def slow(_: web.Request) -> None:
@@ -273,7 +275,7 @@ async def test_sign_ups_and_their_imports(small_feed: Any, make_plan_of: Any, lo
         posters=(),
         readers=(),
         celebrities=(),
-        rates=Rates(signup_curve=True, reads_per_s=20, posts_per_s=5),
+        rates=Load(signup_curve=True, reads_per_s=20, posts_per_s=5),
     )
     async with load_child(plan) as child:
         await child.run_to_end()

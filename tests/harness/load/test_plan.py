@@ -14,16 +14,30 @@ from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
 from harness.core.scenario import Load, Phase, Scenario
 from harness.core.scenario import Population as Spec
+from harness.load.arrival_kinds import ArrivalKind
 from harness.load.members import home_region, make_plan, plan_users
-from harness.load.plan import LoadPlan, PlanRegion, Rates, read_plan, write_plan, write_tokens
+from harness.load.plan import LoadPlan, PlanRegion, read_plan, write_plan, write_tokens
 from harness.load.population import Population, make_population
-from harness.load.schedule import ArrivalKind, arrivals
-from harness.load.sessions import MAX_PAGES, Roster, Session
+from harness.load.schedule import arrivals
+from harness.load.sessions import MAX_PAGES, MOST_PARENTS, Roster, Session
+from harness.load.wire import Item
 from harness.record.run_directory import RunDirectory
 
 REGIONS = {name: PlanRegion(api=f"http://{name}", stream=f"http://{name}") for name in ("us-east", "ap-tokyo")}
 SPEC = Spec(users=2000, mean_follows=20, celebrities=(1000, 600), panel=50, listeners=201, fetch_ratio=0.1)
 LOAD = Load(posts_per_s=40, reads_per_s=170, celebrity_posts_per_s=0.2)
+BUSY = Load(
+    posts_per_s=40,
+    reads_per_s=170,
+    edges_per_s=4,
+    deletes_per_s=2,
+    hides_per_s=2,
+    moderations_per_s=1,
+    replies_per_s=3,
+    likes_per_s=3,
+    probes_per_s=3,
+    repeats_per_s=2,
+)
 PHASES = (Phase(name="baseline", duration_s=15), Phase(name="fault", duration_s=20))
 
 
@@ -86,6 +100,29 @@ def test_same_seed_same_plan_and_arrivals(population: Population) -> None:
     assert first.panel != other.panel
 
 
+def test_same_seed_same_changes(population: Population) -> None:
+    first, again, other = (plan_of(population, load=BUSY, seed=seed) for seed in (42, 42, 43))
+    assert first.edge_pairs == again.edge_pairs != other.edge_pairs
+    assert arrivals(first) == arrivals(again) != arrivals(other)
+
+
+def test_further_ops_leave_the_others_as_they_were(population: Population) -> None:
+    plain = plan_of(population, load=Load(posts_per_s=40, reads_per_s=170))
+    busy = arrivals(plan_of(population, load=BUSY))
+    assert [a for a in busy if a.kind in (ArrivalKind.READ, ArrivalKind.POST)] == arrivals(plain)
+
+
+def test_changes_come_at_their_rates(population: Population) -> None:
+    plan = plan_of(population, load=BUSY)
+    counts = Counter(a.kind for a in arrivals(plan))
+    seconds = plan.end_ns / NS_PER_S
+    for kind, rate in ((ArrivalKind.REPLY, 3), (ArrivalKind.LIKE, 3), (ArrivalKind.PROBE, 3), (ArrivalKind.EDGE, 4)):
+        assert counts[kind] == pytest.approx(rate * seconds, rel=0.3)
+    variants = Counter(a.variant for a in arrivals(plan) if a.kind is ArrivalKind.PROBE)
+    assert set(variants) == set(plan.probes)
+    assert max(variants.values()) - min(variants.values()) <= 1
+
+
 def test_phases_start_with_the_warm_up(population: Population) -> None:
     plan = plan_of(population)
     assert [(p.name, p.start_ns // NS_PER_S, p.end_ns // NS_PER_S) for p in plan.phases] == [
@@ -140,7 +177,7 @@ def test_signups_at_a_rate_end_when_everybody_has_joined() -> None:
 
 
 def test_one_group_takes_all_when_the_other_is_empty(make_plan_of: Any) -> None:
-    rates = Rates(posts_per_s=50, reads_per_s=50)
+    rates = Load(posts_per_s=50, reads_per_s=50)
     assert all(a.panel for a in arrivals(make_plan_of(rates=rates, readers=(), posters=())))
     assert not any(a.panel for a in arrivals(make_plan_of(rates=rates, panel=())))
 
@@ -209,3 +246,38 @@ def test_a_busy_roster_opens_one_more_client_of_the_user() -> None:
         roster.give_back(session)
     assert roster.take(0) is sessions[0]
     assert not Roster("p-", ())
+
+
+def test_a_roster_lends_the_session_that_fits() -> None:
+    roster = Roster("p-", ((7, "us-east"), (8, "ap-tokyo"), (9, "us-east")))
+    taken = roster.take_fitting(1, lambda session: session.region == "us-east")
+    assert taken is not None
+    assert taken.user == 9
+    assert roster.take_fitting(0, lambda session: session.user == 9) is None, "it is busy"
+    assert roster.take_fitting(0, lambda session: False) is None
+
+
+def test_a_roster_lends_a_user_his_session_or_one_more_client() -> None:
+    roster = Roster("p-", ((7, "us-east"), (8, "ap-tokyo")))
+    names = [session.name for session in (roster.take_user(8), roster.take_user(8)) if session]
+    assert names == ["p-8", "p-8+1"]
+    assert roster.take_user(99) is None
+
+
+def page_of(*posts: tuple[str, str | None]) -> list[Item]:
+    return [Item(id=post, author="1", created_at_us=1, text="", reply_to=parent) for post, parent in posts]
+
+
+def test_the_parent_of_a_reply_is_looked_up_once() -> None:
+    session = Session("s", 1, "us-east")
+    session.shown = page_of(("a", None), ("b", "parent"), ("c", "parent"), ("d", "gone"))
+    assert session.next_parents({"parent"}.__contains__) == ["parent"]
+    assert session.next_parents({"parent"}.__contains__) == []
+    assert session.next_parents({"parent", "gone"}.__contains__) == ["gone"]
+
+
+def test_a_page_full_of_replies_has_its_newest_looked_up_first() -> None:
+    session = Session("s", 1, "us-east")
+    session.shown = page_of(*((f"reply-{i}", f"parent-{i}") for i in range(MOST_PARENTS + 2)))
+    assert session.next_parents(lambda _: True) == [f"parent-{i}" for i in range(MOST_PARENTS)]
+    assert session.next_parents(lambda _: True) == [f"parent-{i}" for i in range(MOST_PARENTS, MOST_PARENTS + 2)]

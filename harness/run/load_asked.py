@@ -1,0 +1,63 @@
+"""What of a scenario's load the target can take. The rest is left out, by name and with the reason; never silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from harness.contract.profile import Profile
+from harness.core.load_rates import LOAD, Load
+from harness.load.plan import PROBES, LoadPlan
+
+_NEEDS = {
+    "deletes": "delete",
+    "hides": "hide",
+    "moderations": "moderate",
+    "likes": "like",
+    "probes": "paging",
+    "repeats": "idempotency",
+}
+"""rate -> the capability it takes"""
+
+
+def load_asked(plan: LoadPlan, profile: Profile) -> LoadPlan:
+    """The plan without what the target cannot do; `left_out` tells what that is."""
+    reasons = dict(_reasons(plan.rates, profile))
+    fields = {LOAD[rate][0]: 0.0 for rate in reasons}
+    probes = PROBES if len(plan.regions) > 1 and profile.capabilities.regions else PROBES[:-1]
+    left_out = [f"load.{rate}: {reason}" for rate, reason in reasons.items()]
+    left_out += _details(plan.rates, profile, probes)
+    return msgspec.structs.replace(
+        plan,
+        rates=msgspec.structs.replace(plan.rates, **fields),
+        blocks=profile.capabilities.block,
+        lookups=profile.capabilities.batch,
+        probes=probes,
+        operator_token_file=profile.operator_token_file,
+        left_out=tuple(left_out),
+    )
+
+
+def _reasons(load: Load, profile: Profile) -> Iterator[tuple[str, str]]:
+    """Rates that must be 0, each with the reason."""
+    for rate, capability in _NEEDS.items():
+        if not getattr(load, LOAD[rate][0]):
+            continue
+        if not getattr(profile.capabilities, capability):
+            yield rate, f"target {profile.name} lacks {capability}"
+        elif rate == "moderations" and not profile.operator_token_file:
+            yield rate, f"the operator token of target {profile.name} is not known"
+
+
+def _details(load: Load, profile: Profile, probes: tuple[str, ...]) -> Iterator[str]:
+    """Parts of what is asked for that are left out."""
+    if load.edges_per_s and not profile.capabilities.block:
+        yield f"blocks of load.edges: target {profile.name} lacks block"
+    if load.replies_per_s and not profile.capabilities.batch:
+        yield f"look-ups of the parents of load.replies: target {profile.name} lacks batch"
+    if load.probes_per_s and profile.capabilities.paging:
+        yield "expired cursors of load.probes: they live longer than a run"
+        yield from (
+            f"{name} of load.probes: target {profile.name} has one region" for name in PROBES if name not in probes
+        )
