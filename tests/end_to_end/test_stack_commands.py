@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from test_run import processes_of, wait_until
+from killed_cache_run import processes_of
+from small_runs import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
