@@ -87,8 +87,12 @@ class Hydrated:
 class Bodies:
     """The chain of places a post may be in."""
 
-    def __init__(self, cache: BodyCache, queue: Queue, durable: DurableReader) -> None:
+    def __init__(
+        self, cache: BodyCache, queue: Queue, durable: DurableReader, revived: frozenset[Status] = frozenset()
+    ) -> None:
+        """`revived`: what planted defects forget of posts that memcached does not have."""
         self._cache = cache
+        self._revived = revived
         self._queue = queue
         self._durable = durable
         self.memory = BodyMemory()
@@ -181,7 +185,8 @@ class Bodies:
         try:
             for post_id, event in (await self._queue.bodies(missing)).items():
                 if isinstance(event, Gone):
-                    gone[post_id] = event
+                    if event.status not in self._revived:
+                        gone[post_id] = event
                 else:
                     fresh[post_id] = render(event)
         except QueueUnavailable:
@@ -197,6 +202,8 @@ class Bodies:
                 hydrated.degraded = True
             self.found["durable"] += len(rows)
             for post_id, row in rows.items():
+                if row.status in self._revived:
+                    row = row._replace(status=Status.VISIBLE)
                 fresh[post_id] = tombstone(row.author) if post_id in gone else render_row(row)
                 if row.status in (Status.HIDDEN_BY_AUTHOR, Status.MODERATED):
                     hidden.add(post_id)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reference_server.api import measures
-from reference_server.api.cursors import make_cursor, read_cursor
+from reference_server.api.cursors import make_cursor
 from reference_server.api.feed_page import Filters, Page, Walk, arrived_after, make_page
 from reference_server.api.graph_view import Excluded, GraphUnavailable
 from reference_server.api.overload.refusals import LEFT_OUT_DETAIL, spread_retry_s
@@ -65,7 +65,7 @@ async def page_json(
 ) -> tuple[bytes, str]:
     """The JSON of a page, and what Feed-Degraded says of it. Raises Problem: "bad-cursor", "unavailable"."""
     started = time.perf_counter()
-    after = None if cursor is None else read_cursor(parts.secret, user, cursor)
+    after = None if cursor is None else parts.cursors.read(user, cursor)
     if after is not None and parts.overload.leaves_out_page():
         raise Problem("unavailable", LEFT_OUT_DETAIL, spread_retry_s())
     shown = parts.overload.page_limit(limit)
@@ -74,8 +74,9 @@ async def page_json(
     except TimelineUnavailable as error:
         raise Problem("unavailable", _UNKNOWN) from error
     page.reduced |= shown < limit and page.cursor is not None
-    parts.defects.spoil(page)
-    next_cursor = b'"%b"' % make_cursor(parts.secret, user, page.cursor).encode() if page.cursor else b"null"
+    parts.defects.spoil(page, user)
+    await parts.defects.delay()
+    next_cursor = b'"%b"' % make_cursor(parts.cursors.secret, user, page.cursor).encode() if page.cursor else b"null"
     measures.FEED_SECONDS.add(time.perf_counter() - started)
     return b'{"items":[%b],"next_cursor":%b}' % (b",".join(page.bodies), next_cursor), page.mark
 
@@ -89,6 +90,7 @@ async def _page(parts: Parts, user: int, limit: int, after: Key | None, seen: fr
     if seen and not parts.flags.now.soft_dedup:
         seen = frozenset()
     filters = Filters(user, excluded.authors, seen, excluded.labels)
+    after = parts.defects.shifted(user, view, after)
     walk = Walk(view, own, filters, after, parts.timelines, parts.durable_pull, doubts_own=parts.has_siblings)
     page = await make_page(walk, limit, parts.bodies)
     for source in walk.went_to:
@@ -103,7 +105,7 @@ async def _excluded(parts: Parts, user: int) -> Excluded:
     if not parts.flags.now.read_filters:
         return _NOTHING_EXCLUDED
     try:
-        return await parts.graph.excluded(user)
+        return parts.defects.admitted(await parts.graph.excluded(user))
     except GraphUnavailable as error:
         raise Problem("unavailable", "the graph does not answer") from error
 
@@ -157,10 +159,11 @@ async def _arrivals(parts: Parts, user: int, anchor: bytes, limit: int) -> tuple
     own: bool | None = None
     while True:
         view = await parts.timelines.read(user, None)
-        found = _since(view, anchor, user, limit)
+        by_time = parts.defects.goes_by_time()
+        found = _since(view, anchor, user, limit, by_time=by_time)
         if found is None and view.cut_us:
             view = await parts.timelines.deeper(user, None)
-            found = _since(view, anchor, user, limit)
+            found = _since(view, anchor, user, limit, by_time=by_time)
         if found is not None:
             return found, bool(view.degraded)
         if own is None:
@@ -171,10 +174,10 @@ async def _arrivals(parts: Parts, user: int, anchor: bytes, limit: int) -> tuple
         await asyncio.sleep(ARRIVAL_POLL_S)
 
 
-def _since(view: TimelineView, anchor: bytes, user: int, limit: int) -> tuple[Slots, bool] | None:
-    """See arrived_after."""
+def _since(view: TimelineView, anchor: bytes, user: int, limit: int, *, by_time: bool) -> tuple[Slots, bool] | None:
+    """See arrived_after. `by_time`: the planted defect "since-by-time"."""
     slots = view.slots
-    if view.source == "durable":  # no arrival numbers: display order stands in, marked degraded
+    if view.source == "durable" or by_time:  # no arrival numbers: display order stands in, marked degraded
         slots = slots.copy()
         slots["seq"] = range(len(slots), 0, -1)
     return arrived_after(slots, anchor, user, limit, view.floor if view.cut_us else 0)

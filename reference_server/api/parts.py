@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from reference_server.api.bodies import Bodies
 from reference_server.api.body_cache import MemcachedBodies
-from reference_server.api.defects import PageDefects
+from reference_server.api.defects import CursorDefects, PageDefects, WriteDefects
 from reference_server.api.durable_pull import DurablePull
 from reference_server.api.graph_view import GraphView
 from reference_server.api.hybrid_clock import HybridClock
@@ -31,6 +31,7 @@ from reference_server.queue import Backpressure, Queue, QueueUnavailable
 from reference_server.rpc import RpcClient
 from reference_server.settings import Region, Settings, read_settings
 from reference_server.timeline.display import Key, TimelineView
+from reference_server.timeline.entry import Status
 from reference_server.timeline.reader import TimelineReader
 
 
@@ -71,6 +72,9 @@ class Parts:
     profiles: ProfileCache
     clock: HybridClock
     defects: PageDefects
+    cursors: CursorDefects
+    """reads and signs cursors"""
+    write_defects: WriteDefects
     clients: dict[str, RpcClient]
     """sockets of the region's parts"""
     metrics: MetricsTexts
@@ -127,7 +131,7 @@ def open_parts() -> Parts:
     graph = GraphView(clients["graph"], settings.celebrity_threshold or max(1, users // 10))
     cache = MemcachedBodies(region.memcached_ports)
     flags, secret = FlagWatch(settings, region), bytes.fromhex(settings.secret)
-    bodies = Bodies(cache, queue, durable)
+    bodies = Bodies(cache, queue, durable, _revived(settings))
     pull = DurablePull(graph, durable, settings.depth)
     return Parts(
         settings=settings,
@@ -146,11 +150,19 @@ def open_parts() -> Parts:
         profiles=ProfileCache(region.memcached_ports),
         clock=HybridClock(region.index),
         defects=PageDefects(settings),
+        cursors=CursorDefects(settings, secret, region.name),
+        write_defects=WriteDefects(settings),
         clients=clients,
         metrics=MetricsTexts(name, bodies, clients),
         flags=flags,
         overload=Overload(flags, secret, users),
     )
+
+
+def _revived(settings: Settings) -> frozenset[Status]:
+    """What the planted defects forget when a post is read into an empty cache again."""
+    forgotten = {"resurrect-at-refill": Status.DELETED, "hide-lost-at-refill": Status.HIDDEN_BY_AUTHOR}
+    return frozenset(status for defect, status in forgotten.items() if settings.has_defect(defect))
 
 
 def population_size(settings: Settings) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -64,6 +65,8 @@ async def create_post(request: Request) -> Response:
     now, started = now_us(), time.perf_counter()
     origin, labels = parts.region.name, asked.label_bits
     event = PostEvent(new_post_id(now), author, now, asked.text, origin, reply_to, celeb, labels)
+    if parts.write_defects.acks_early:
+        return _acknowledged_early(parts, event, key)
     with queue_failures(), parts.own_posts.changing(author):
         accepted = await parts.queue.accept_post(
             author, event.id, asked.text, reply_to, key, celeb, now, origin, labels
@@ -73,12 +76,24 @@ async def create_post(request: Request) -> Response:
     if accepted.duplicate:
         measures.POSTS.labels("repeated").inc()
         return _post_answer(await _repeated(parts, accepted.id), 200)
+    if parts.write_defects.refuses():
+        raise Problem("unavailable", "the post queue does not answer")
     measures.POSTS.labels("accepted").inc()
     stages.passed("accept", accepted.id, taken_s, parts.flags.now.trace_one_in)
     event.ts_us = accepted.ts_us
     body = render(event)
     parts.own_posts.accepted(author, RecentPost(accepted.ts_us, accepted.id))
     parts.bodies.accepted(accepted.id, body)
+    return _post_answer(body, 201)
+
+
+def _acknowledged_early(parts: Parts, event: PostEvent, key: str | None) -> Response:
+    """The planted defect "ack-before-durable"."""
+    body = render(event)
+    accept = partial(parts.queue.accept_post, event.author, event.id, event.text, event.reply_to, key, event.celeb)
+    parts.write_defects.write_later(partial(accept, event.ts_us, event.origin, event.labels))
+    parts.own_posts.accepted(event.author, RecentPost(event.ts_us, event.id))
+    parts.bodies.accepted(event.id, body)
     return _post_answer(body, 201)
 
 
@@ -177,7 +192,8 @@ async def get_posts(request: Request) -> Response:
     parts = parts_of(request)
     caller(request, parts.secret, parts.users)
     asked = await json_body(request, _batch_decoder)
-    ids = dict.fromkeys(post_id for text in asked.ids if (post_id := from_text(text)) is not None)
+    asked_ids = [post_id for text in asked.ids if (post_id := from_text(text)) is not None]
+    ids = dict.fromkeys(post_id for post_id in asked_ids if parts.defects.finds(post_id))
     hydrated = await parts.bodies.get(list(ids))
     found = [body for post_id in ids if (body := hydrated.visible(post_id)) is not None]
     headers = {"Feed-Degraded": "stale"} if hydrated.degraded else None

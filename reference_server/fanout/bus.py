@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,7 +24,9 @@ from redis.exceptions import RedisError
 
 from reference_server.fanout.stage_times import StageTimes
 from reference_server.flags import Flags
+from reference_server.timeline.activity import Activity
 from reference_server.timeline.entry import make_seq
+from reference_server.timeline.index import Users
 from reference_server.timeline.measures import NOTICES
 from reference_server.timeline.owner import LaneOwner, Notice
 
@@ -32,7 +35,7 @@ FIELD = b"m"
 KEPT = 20_000
 UNGATED_KEPT = 2_000
 """messages kept in an edge's stream while they name all followers: up to 4 kB each"""
-SKIP_EVERY = 20
+SKIP_EVERY, STRAY_EVERY = 20, 20
 _BURST = 500
 _GATHER_S = 0.001
 """lanes finish a post one after the other: their messages share a round trip"""
@@ -54,12 +57,18 @@ class Bus:
     """Sends notices of this worker's lanes."""
 
     def __init__(
-        self, region: str, redis_port: int, flags: Callable[[], Flags], times: StageTimes, *, skips: bool = False
+        self,
+        region: str,
+        redis_port: int,
+        flags: Callable[[], Flags],
+        times: StageTimes,
+        *,
+        skips: Callable[[], bool] = lambda: False,
+        strays: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`skips` is the planted defect "skip-notify"."""
+        """`skips` and `strays` are the planted defects "skip-notify" and "event-unfollowed"."""
         self._region, self._flags, self._times = region, flags, times
-        self._skips = skips
-        self._records = 0
+        self._skips, self._strays = skips, strays
         self._redis: Any = Redis(
             host="127.0.0.1",
             port=redis_port,
@@ -80,9 +89,10 @@ class Bus:
             edges = edges_of(notice.users)
             if not edges:
                 continue
-            self._records += 1
-            if self._skips and self._records % SKIP_EVERY == 0:
+            if self._skips():
                 continue
+            if self._strays():
+                edges = [(edge, users + _stranger(activity, edge, notice.users)) for edge, users in edges]
             seq = make_seq(owner.index.epoch, notice.number)
             accepted_us = 0 if notice.owed else self._times.accepted_us(notice.post_id)
             timed = notice.post_id if accepted_us else b""
@@ -122,3 +132,10 @@ class Bus:
         except (RedisError, OSError) as error:
             _log.warning("%d notices lost: %s", len(burst), error)
             NOTICES.labels("lost").inc(len(burst))
+
+
+def _stranger(activity: Activity, edge: str, users: Users) -> bytes:
+    """A listener of the edge who is not among the users, as the bus names him; nothing when there is none."""
+    there = np.flatnonzero(activity.presence).astype(np.uint32)
+    others = [packed for name, packed in activity.edges_of(np.setdiff1d(there, users)) if name == edge]
+    return others[0][:4] if others else b""

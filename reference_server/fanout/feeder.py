@@ -83,8 +83,10 @@ class Feeder:
         flags: Callable[[], Flags],
         times: StageTimes,
         turns: Turns,
+        held_s: float = 0.0,
     ) -> None:
-        """`lanes` may change while running."""
+        """`lanes` may change while running. `held_s`: age from which a post is taken up (a planted defect)."""
+        self._held_s = held_s
         self.lag_s = 0.0
         """age of the oldest post that was not written when it was last looked at"""
         self._source, self._pages, self._lanes = source, pages, lanes
@@ -111,9 +113,15 @@ class Feeder:
                     continue
                 self.lag_s = 0.0
                 if entries:
+                    await self._hold(entries)
                     await self._feed(entries)
         finally:
             await self._source.reset()
+
+    async def _hold(self, entries: list[SourceEntry]) -> None:
+        """The planted defect "slow-fan-out": wait until the newest of these is old enough."""
+        if self._held_s:
+            await asyncio.sleep(max(0.0, entries[-1].position[0] / 1000 + self._held_s - time.time()))
 
     @property
     def _known_lanes(self) -> dict[int, LaneOwner]:

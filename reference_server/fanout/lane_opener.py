@@ -23,6 +23,7 @@ from reference_server.fanout.whole_lists import WholeLists
 from reference_server.process import Context
 from reference_server.queue.link import Link
 from reference_server.seeding import Population
+from reference_server.timeline.defects import LaneDefects
 from reference_server.timeline.index import Index
 from reference_server.timeline.measures import LANE_LOGGED, LANE_STATE
 from reference_server.timeline.owner import LaneOwner, Notice
@@ -135,7 +136,7 @@ class LaneOpener:
 
         def make_owner(wal: Wal) -> LaneOwner:
             index = Index(wal.epoch, users, self._population.users, settings.depth)
-            return LaneOwner(lane, wal, index, self._notify, forgets=settings.has_defect("no-wal"))
+            return LaneOwner(lane, wal, index, self._notify, defects=LaneDefects.of(settings))
 
         buffer_mb = self._context.flags.now.log_buffer_mb
         folder = self._folder / str(lane)

@@ -23,7 +23,7 @@ import msgspec
 
 from reference_server import process, rpc
 from reference_server.events import STREAM_CELEB, STREAM_POSTS
-from reference_server.fanout.bus import Bus
+from reference_server.fanout.bus import SKIP_EVERY, STRAY_EVERY, Bus
 from reference_server.fanout.celebrities import CelebrityFeeder
 from reference_server.fanout.feeder import Feeder
 from reference_server.fanout.graph_changes import GraphChanges
@@ -48,6 +48,8 @@ START_GRACE_S = 3.0
 """how long other workers have to take their own lanes at first"""
 _REPORT_S = 1.0
 CANCEL_AGAIN_S = 1.0
+HELD_BACK_S = 4.0
+"""of the planted defect "slow-fan-out" """
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
@@ -95,8 +97,14 @@ class Worker:
         self._population: Population = open_population(settings)
         self._graph = RpcClient(context.socket("graph"))
         self._times = StageTimes(region.name, self._flags)
-        skips = settings.has_defect("skip-notify")
-        self._bus = Bus(region.name, region.redis_cache_port, self._flags, self._times, skips=skips)
+        self._bus = Bus(
+            region.name,
+            region.redis_cache_port,
+            self._flags,
+            self._times,
+            skips=settings.every(SKIP_EVERY, "skip-notify"),
+            strays=settings.every(STRAY_EVERY, "event-unfollowed"),
+        )
         self._changes = GraphChanges(self._graph, region.redis_queue_port)
         self._pages = FollowerPages(self._graph, self._changes, region.redis_cache_port, settings.lanes, self._flags)
         self.lanes: dict[int, LaneOwner] = {}
@@ -125,7 +133,8 @@ class Worker:
         shared = self._pages, self.lanes, self._flags, self._times
         port, name = self._context.region.redis_queue_port, self._context.name
         celebrities = CelebrityFeeder(Source(STREAM_CELEB, port, name), *shared, lambda: ordinary.lag_s)
-        ordinary = Feeder(Source(STREAM_POSTS, port, name), *shared, celebrities)
+        held_s = HELD_BACK_S if self._context.settings.has_defect("slow-fan-out") else 0.0
+        ordinary = Feeder(Source(STREAM_POSTS, port, name), *shared, celebrities, held_s)
         return ordinary, celebrities
 
     async def run(self) -> None:
@@ -223,7 +232,9 @@ class Worker:
 
     async def _serve(self, opened: OpenLane) -> None:
         owner = opened.owner
-        merge = ColdMerge(owner, self._followees, self._context.settings.depth)
+        settings = self._context.settings
+        never = settings.has_defect("cold-never-merged")
+        merge = ColdMerge(owner, self._followees, settings.depth, never=never)
         merge.set_fanout(self._flags().fanout)
         self._merges.append(merge)
         handlers = LaneService(owner, merge).handlers()

@@ -65,6 +65,10 @@ class Edge:
         """a write larger than this may fill the buffer of some stream"""
         self.listener = listener
         self._resumes = not settings.has_defect("no-resume")
+        self.deafens = settings.has_defect("deaf-after-resume")
+        """the planted defect: who resumed gets what he missed, and nothing more"""
+        self._repeats = settings.every(20, "event-twice")
+        self._falls_back = settings.every(20, "token-falls-back")
         self._secret = context.secret
         self._jitter = random.Random()
         self.lanes = [
@@ -224,12 +228,17 @@ class Edge:
     def _received(self, message: BusMessage) -> None:
         if message.lane >= len(self.lanes):
             return
-        event = wire.new_post(self.region, message.seq, message.post)
+        event = self._event(message)
         users = memoryview(message.users).cast("I")
         post, accepted_us = message.post, message.accepted_us
         self.lanes[message.lane].receive(
             Message(message.session, message.count, message.seq, event, users, post, accepted_us)
         )
+
+    def _event(self, message: BusMessage) -> bytes:
+        seq = wire.first_of_epoch(message.seq) if self._falls_back() else message.seq
+        event = wire.new_post(self.region, seq, message.post)
+        return event + event if self._repeats() else event
 
     def _delivered(self, message: Message) -> None:
         if message.accepted_us:

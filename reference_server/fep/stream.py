@@ -23,7 +23,7 @@ from reference_server.fep.request_head import (
 if TYPE_CHECKING:
     from reference_server.fep.edge import Edge
 
-NOT_LIVE = -1
+NOT_LIVE, DEAF = -1, 1 << 62
 MAX_BODY_BYTES = 65_536
 """what may follow a request head; nothing is done with it"""
 
@@ -137,7 +137,7 @@ class Stream(asyncio.Protocol):
             parts += [event for _, event in missed]
         if head > max(start, missed[-1][0] if missed else 0):
             parts.append(wire.anchor(region, head))
-        self.last_seq = max(start, head)
+        self.last_seq = DEAF if self.edge.deafens and since is not None else max(start, head)
         self.edge.began(self, opening.began_s)
         self.write(b"".join(parts))
 

@@ -49,6 +49,11 @@ def seq_of(region: str, text: str) -> int | None:
     return epoch << _EPOCH_BITS | record
 
 
+def first_of_epoch(seq: int) -> int:
+    """The first arrival number of the same epoch (planted defect "token-falls-back")."""
+    return seq & ~_RECORD_MASK | 1
+
+
 def new_post(region: str, seq: int, post: bytes) -> bytes:
     """The event that tells of one post (its 16-byte id); the same bytes serve every follower its record reached."""
     return b'id: %b\nevent: new_post\ndata: {"type":"new_post","id":"%b"}\n\n' % (

@@ -68,7 +68,7 @@ class GraphService:
         folder = Path(settings.directory, "graph-base")
         self.store = store
         self.changes = Changes(population)
-        store.load(self.changes)
+        store.load(self.changes, forgets_blocks=settings.has_defect("block-lost-at-restart"))
         inverse = open_inverse(population, _identity(settings, population), folder)
         self.view = GraphView(population, inverse, self.changes, settings.lanes)
         self.pages = pages(self.view)

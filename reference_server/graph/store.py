@@ -63,10 +63,11 @@ class GraphStore:
         """Id of the last entry of the graph stream whose effect is in here."""
         return _position(self._db)
 
-    def load(self, changes: Changes) -> None:
+    def load(self, changes: Changes, *, forgets_blocks: bool = False) -> None:
         """Put everything stored into `changes`, both directions made from the one row an edge has.
 
-        Rows that make no sense for this population are left out, and told of.
+        Rows that make no sense for this population are left out, and told of. `forgets_blocks` is the planted defect
+        "block-lost-at-restart".
         """
         odd = 0
         for user, joined, covered in self._db.execute("SELECT user, joined, covered FROM users"):
@@ -76,7 +77,8 @@ class GraphStore:
             else:
                 odd += 1
         odd += self._load_switches("follows", changes.fits, changes.put_follow)
-        odd += self._load_switches("blocks", changes.fits, changes.blocks.put)
+        if not forgets_blocks:
+            odd += self._load_switches("blocks", changes.fits, changes.blocks.put)
         odd += self._load_switches("readers", changes.fits_reader, changes.readers.put)
         odd += self._load_likes(changes)
         if odd:

@@ -22,13 +22,14 @@ from reference_server.jobs.trimming import Trimmer
 from reference_server.observability import redis_stats
 from reference_server.process import Context, metrics, run
 from reference_server.queue import StreamKeeper
+from reference_server.settings import Every, Region, Settings
 from reference_server.timeline import node_stats
 
 ARCHIVE_EVERY_S = 0.2
 IMPORT_EVERY_S = 0.1
 TRIM_EVERY_S = 1.0
 BURY_EVERY_S = 0.05
-NO_WAL_DELAY_S = 6.0
+LAG_S, HOLE_EVERY = 6.0, 10
 CHANGED_AT_START = 10_000
 """posts that were hidden or deleted, and as many that were shown again, about which memcached is told at start"""
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ async def main(context: Context) -> None:
     clients = [rpc.RpcClient(context.socket(f"lane-{lane}")) for lane in range(settings.lanes)]
     graph = rpc.RpcClient(context.socket("graph"))
     tombstones = Tombstones(cache)
-    archiver = Archiver(keeper, store, tombstones, NO_WAL_DELAY_S if settings.has_defect("no-wal") else 0.0)
+    archiver = _archiver(settings, region, keeper, store, tombstones)
     pressure = Pressure(keeper, clients, lambda: archiver.positions)
     scheduler = Scheduler(KINDS, pressure.is_high)
     imports = Imports(keeper, store, graph, clients, scheduler)
@@ -74,6 +75,15 @@ async def main(context: Context) -> None:
         await keeper.close()
         await cache.close()
         await store.close()
+
+
+def _archiver(
+    settings: Settings, region: Region, keeper: StreamKeeper, store: Store, tombstones: Tombstones
+) -> Archiver:
+    """With the planted defects that are switched on: an archive that lags, or one that lacks posts."""
+    lags = settings.has_defect("no-wal") or settings.has_defect("stale-unmarked")
+    loses = Every() if region.index else settings.every(HOLE_EVERY, "archive-hole")
+    return Archiver(keeper, store, tombstones, LAG_S if lags else 0.0, loses)
 
 
 async def _until_stopped(work: list[asyncio.Task[None]], stopping: asyncio.Event) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from prometheus_client import Counter, Histogram
 
@@ -33,7 +34,16 @@ _COMMIT_SECONDS = Histogram("jobs_archive_commit_seconds", "Time of an archive t
 class Archiver:
     """Moves accepted posts into the durable store."""
 
-    def __init__(self, keeper: StreamKeeper, store: Store, tombstones: Tombstones, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        keeper: StreamKeeper,
+        store: Store,
+        tombstones: Tombstones,
+        delay_s: float = 0.0,
+        loses: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`delay_s` and `loses` are planted defects: an archive that lags, one that lacks posts."""
+        self._loses = loses
         self._keeper = keeper
         self._store = store
         self._tombstones = tombstones
@@ -64,7 +74,8 @@ class Archiver:
         if not batch.positions:
             return False
         with _COMMIT_SECONDS.time():
-            await self._store.archive(batch)
+            kept = [row for row in batch.posts if not self._loses()]
+            await self._store.archive(replace(batch, posts=kept))
         await self._settle(batch)
         await self._let_go(batch)
         self.positions |= batch.positions

@@ -42,7 +42,7 @@ from reference_server.queue.clocks import (
 )
 from reference_server.queue.link import Link, Script
 from reference_server.queue.post_status import Gone, Standing, StatusAnswer, read_status
-from reference_server.settings import Region, Settings
+from reference_server.settings import Every, Region, Settings
 from reference_server.timeline.entry import Status
 
 _HERE = Path(__file__).parent
@@ -58,6 +58,7 @@ RECENT_KEPT = 200
 RECENT_TTL_S = 24 * 3600
 JOIN_MARK_TTL_S = 24 * 3600
 LOSE_EVERY = 50
+OVERTAKE_EVERY, OVERTAKEN_US = 5, 20_000_000
 READ_TIMEOUT_S = 0.25
 WRITE_TIMEOUT_S = 3.0
 _STREAM_NUMBER = {STREAM_POSTS: 2, STREAM_CELEB: 3, STREAM_GRAPH: 4}
@@ -93,13 +94,20 @@ class Queue:
     def __init__(self, port: int, limits: Limits | None = None, lose_every: int = 0) -> None:
         self.limits = limits or Limits()
         self.lose_every = lose_every
+        self.forgets_keys = False
+        """the planted defect "key-forgotten" """
+        self.overtakes = Every()
+        """the planted defect "author-overtaken" """
         self.link = Link(port, WRITE_TIMEOUT_S)
         self._read_link = Link(port, READ_TIMEOUT_S, fail_fast=True)
 
     @classmethod
     def of(cls, settings: Settings, region: Region) -> Queue:
-        """The queue of a region of the stack, with the planted defect if it is switched on."""
-        return cls(region.redis_queue_port, lose_every=LOSE_EVERY if settings.has_defect("lose-after-ack") else 0)
+        """The queue of a region of the stack, with the planted defects that are switched on."""
+        queue = cls(region.redis_queue_port, lose_every=LOSE_EVERY if settings.has_defect("lose-after-ack") else 0)
+        queue.forgets_keys = settings.has_defect("key-forgotten")
+        queue.overtakes = settings.every(OVERTAKE_EVERY, "author-overtaken")
+        return queue
 
     async def accept_post(
         self,
@@ -117,12 +125,14 @@ class Queue:
 
         Raises QueueUnavailable (see `definite`), Backpressure.
         """
-        event = PostEvent(post_id, author, now_us, text, origin, reply_to, celeb, labels)
         stream = STREAM_CELEB if celeb else STREAM_POSTS
-        hexadecimal = post_id.hex()
+        hexadecimal, clock = post_id.hex(), f"author:{author}"
+        if self.overtakes():
+            now_us, clock = now_us - OVERTAKEN_US, f"author:{hexadecimal}"
+        event = PostEvent(post_id, author, now_us, text, origin, reply_to, celeb, labels)
         keys = [
             f"idem:{author}:{idempotency_key or ''}",
-            f"author:{author}",
+            clock,
             f"recent:{author}",
             f"body:{hexadecimal}",
             stream,
@@ -133,7 +143,7 @@ class Queue:
             _timestamp_offset(author),
             now_us,
             hexadecimal,
-            IDEMPOTENCY_TTL_S if idempotency_key else 0,
+            IDEMPOTENCY_TTL_S if idempotency_key and not self.forgets_keys else 0,
             self.limits.stream,
             self.limits.outbox,
             RECENT_KEPT,

@@ -23,6 +23,7 @@ from prometheus_client import Counter, Gauge
 from reference_server.events import STREAM_OUTBOX, Event, FlagEvent
 from reference_server.queue import Backpressure, QueueUnavailable
 from reference_server.queue.dead_letters import Unusable, read_event
+from reference_server.replication.defects import ReplicaDefects
 from reference_server.replication.wire import (
     HEARTBEAT_S,
     PATIENCE_S,
@@ -77,8 +78,10 @@ class Puller:
         secret: bytes,
         queue: Applier,
         rests: Callable[[], bool] = lambda: False,
+        defects: ReplicaDefects | None = None,
     ) -> None:
         """`rests` tells whether replication rests now."""
+        self._defects = defects
         self.rests = rests
         self.origin = origin
         self.region = region
@@ -151,6 +154,9 @@ class Puller:
                     self._caught_up_us = message.now_us
                 continue
             events = _decoded(message, self.origin)
+            if self._defects is not None:
+                await self._defects.delay(message.now_us)
+                events = self._defects.spoil(events)
             if self.rests():
                 set_aside = True
                 await self._set_aside(events)

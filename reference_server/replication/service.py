@@ -9,6 +9,7 @@ from typing import Any
 from reference_server.durable.sqlite_writer import FILE_NAME
 from reference_server.process import Context, metrics
 from reference_server.queue import Queue
+from reference_server.replication.defects import ReplicaDefects
 from reference_server.replication.puller import Puller
 from reference_server.replication.server import OutboxServer
 from reference_server.rpc import serve
@@ -27,7 +28,10 @@ async def main(context: Context) -> None:
     def rests() -> bool:
         return not (context.flags.known and context.flags.now.multi_region)
 
-    pullers = [Puller(origin, region.name, port, context.secret, queue, rests) for origin, port in region.peers.items()]
+    pullers = [
+        Puller(origin, region.name, port, context.secret, queue, rests, ReplicaDefects(context.settings))
+        for origin, port in region.peers.items()
+    ]
     listener = await outbox.serve(region.replicator_port)
 
     async def stats() -> dict[str, Any]:

@@ -55,8 +55,12 @@ class Settled(NamedTuple):
 class ColdMerge:
     """Settles what one lane owes to its users."""
 
-    def __init__(self, owner: LaneOwner, followees: Followees, depth: int) -> None:
-        """`depth`: at most so many posts, the newest, are handed over at once."""
+    def __init__(self, owner: LaneOwner, followees: Followees, depth: int, *, never: bool = False) -> None:
+        """`depth`: at most so many posts, the newest, are handed over at once.
+
+        `never` is the planted defect "cold-never-merged".
+        """
+        self._never = never
         self._owner = owner
         self._followees = followees
         self._depth = depth
@@ -182,6 +186,8 @@ class ColdMerge:
         after = max(owner.history, index.floors.get(user, 1) - 1, 0 if everything else owner.merged.get(user, 0))
         owed: list[int] = []
         held: set[bytes] | None = None
+        if self._never:
+            return owed, watermark
         for numbers in self._candidates(np.append(followees, np.uint32(user)), after):
             if held is None:
                 held = set(index.ids_of(user))

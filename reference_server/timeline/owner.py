@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from reference_server.timeline.activity import Activity
 from reference_server.timeline.cache_writer import NO_GEN
+from reference_server.timeline.defects import SOUND, LaneDefects
 from reference_server.timeline.entry import EPOCH_SHIFT, STATUS_BITS, Status, make_seq, with_status
 from reference_server.timeline.index import Index, StatusMark, Users
 from reference_server.timeline.lane_cache import Appends, LaneCache, gen_name
@@ -95,13 +97,10 @@ class LaneOwner:
         index: Index,
         notify: Callable[[LaneOwner, list[Notice]], None],
         *,
-        forgets: bool = False,
+        defects: LaneDefects = SOUND,
     ) -> None:
-        """`notify` gets each group of records once it is applied.
-
-        `forgets` is the planted defect "no-wal": a lost cached timeline cannot be made again from log and index.
-        """
-        self.lane, self.wal, self.index, self.forgets = lane, wal, index, forgets
+        """`notify` gets each group of records once it is applied; `defects` are planted ones."""
+        self.lane, self.wal, self.index, self._defects = lane, wal, index, defects
         self.activity = Activity(len(index.lists))
         self.applied = index.next - 1
         """number of the newest applied record"""
@@ -141,6 +140,8 @@ class LaneOwner:
                     batch.status(item.post_id, mark)
             elif self._is_new(item, fresh):
                 self._add_page(item, batch, appends, now_s)
+                if item.last and self._defects.twice():
+                    self._add_record(item, self._at_once(item, now_s), Kind.CONTINUED, batch, appends)
         batch.position(stream, position, progresses)
         return self._commit(batch, appends, self.index.next - before)
 
@@ -226,7 +227,7 @@ class LaneOwner:
             woken = item.cold[self._wakes(item, now_s)]
             if len(woken):
                 users = np.concatenate((users, woken))
-        behind = self.activity.behind
+        users, behind = self._defects.reached(users), self.activity.behind
         return users if behind is None else users[~behind[users]]
 
     def _wakes(self, item: PostPage, now_s: float) -> npt.NDArray[np.bool_]:
@@ -265,7 +266,7 @@ class LaneOwner:
             RECORDS.inc(records)
             for user in self.index.sweep(records):
                 appends.curb(user)
-            self.cache.send(appends, last)
+            self._defects.send(partial(self.cache.send, appends, last), partial(self.note_applied, last))
         return last
 
     # --- applied
@@ -301,11 +302,12 @@ class LaneOwner:
     def rebuild(self, user: int) -> tuple[int, int, int, int, bytes, int]:
         """[generation or NO_GEN, epoch, floor, upto, slots, horizon_us]. Raises Lost."""
         gen = NO_GEN if self.cache is None else self.cache.lend(user)
-        if self.forgets:
+        if self._defects.forgets:
             raise Lost(str(user))
         upto = make_seq(self.index.epoch, self.index.next - 1)
         index = self.index
-        return gen, index.epoch, index.floor(user), upto, index.slots_of(user), index.horizon_us
+        slots = self._defects.refilled(index.slots_of(user))
+        return gen, index.epoch, index.floor(user), upto, slots, index.horizon_us
 
     def missed(self, user: int, since: int) -> list[tuple[int, bytes]] | None:
         """(arrival number, post id) of what reached the user after `since` up to the head; None: cannot be told."""

@@ -58,6 +58,7 @@ PUBLISH_ROUNDS = 4
 TRIM_SLACK = 200
 """a cached value is cut back when it holds so many more slots than it should"""
 TTL_S = 86_400
+LIMP_FOR_S, LIMP_S = 12.0, 0.7
 _OWNER_FAILED = (RpcUnavailable, RpcTimeout, RpcError)
 DurablePull = Callable[[int, Key | None], Awaitable[Slots | None]]
 """(user, place) -> the user's newest slots behind the place, from the durable store; None: it is away. Never raises."""
@@ -125,6 +126,8 @@ class TimelineReader:
         """`flags()`: the present ones."""
         self._lanes = settings.lanes
         self._forgetful = settings.has_defect("no-wal")
+        self._limps = settings.has_defect("slow-recovery")
+        self._limping: dict[int, tuple[int, float]] = {}
         self._durable_pull = durable_pull
         self._flags = flags
         self._owner_timeout_s = owner_timeout_s
@@ -152,6 +155,8 @@ class TimelineReader:
             return TimelineView(slots.tobytes(), "stale", "durable")
         degraded = ""
         place = self._place(user)
+        if self._limps:
+            await self._limp(place)
         found = await self._look(place, after is None)
         opens = after is None and (flags.fanout != "push" or not (found.has_session or self._has_local_session(place)))
         if opens and lean and flags.fanout == "push":
@@ -238,6 +243,16 @@ class TimelineReader:
             found = await self._look(place, False)
             pause_s *= 2
         return found
+
+    async def _limp(self, place: _Place) -> None:
+        """The planted defect "slow-recovery": slow for a while once the node was connected to again."""
+        connection, now_s = place.cache.generation, time.monotonic()
+        known, until_s = self._limping.setdefault(place.node, (connection, 0.0))
+        if connection != known:
+            until_s = now_s + LIMP_FOR_S
+            self._limping[place.node] = connection, until_s
+        if now_s < until_s:
+            await asyncio.sleep(LIMP_S)
 
     # --- session
 

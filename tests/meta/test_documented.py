@@ -19,11 +19,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_every_planted_defect_is_in_the_readme_and_known_to_the_profile():
-    assert set(re.findall(r"^\| `([a-z-]+)` \| .* \| `\w+`", README, re.MULTILINE)) == set(DEFECTS)
+def test_the_planted_defects_of_the_readme_exist_and_the_profile_knows_all():
+    rows = set(re.findall(r"^\| `([a-z-]+)` \| .* \| `\w+`", README, re.MULTILINE))
+    assert rows
+    assert rows <= set(DEFECTS)
     profile = load_profile("reference")
     assert profile.start is not None
-    assert set(profile.start.defects) == set(DEFECTS)
+    assert list(profile.start.defects) == list(DEFECTS)
 
 
 def test_the_catchers_named_in_the_readme_are_checkers():

@@ -16,6 +16,7 @@ from reference_server.rpc import RpcError
 from reference_server.settings import Region, Settings
 from reference_server.timeline.cache_writer import CacheWriter
 from reference_server.timeline.cached import Slots, for_display
+from reference_server.timeline.defects import SOUND, LaneDefects
 from reference_server.timeline.entry import SLOT_DTYPE, pack_entry
 from reference_server.timeline.index import Index, Users
 from reference_server.timeline.lane_service import LaneService
@@ -105,7 +106,7 @@ class OpenLane:
         graph: GraphStub,
         users: int = 50,
         *,
-        forgets: bool = False,
+        defects: LaneDefects = SOUND,
         more_ports: Sequence[int] = (),
     ) -> None:
         self.notices: list[Notice] = []
@@ -113,7 +114,7 @@ class OpenLane:
         self.ports = (port, *more_ports)
         wal = Wal(folder)
         index = Index(wal.epoch, lane_users(0, 1, users), users, kept=800)
-        self.owner = LaneOwner(0, wal, index, lambda _, notices: self.notices.extend(notices), forgets=forgets)
+        self.owner = LaneOwner(0, wal, index, lambda _, notices: self.notices.extend(notices), defects=defects)
         restore(self.owner)
         self.merge = ColdMerge(self.owner, graph.followees, 800)
         self.service = LaneService(self.owner, self.merge)

@@ -204,7 +204,7 @@ async def test_page_defects_show_on_the_twentieth_page(defect: str, expected: li
     defects = PageDefects(Settings(directory="", sockets="", secret="", regions=(), defects=(defect,)))
     for _ in range(20):
         _, page = await page_of(4, 4, Bodies())
-        defects.spoil(page)
+        defects.spoil(page, ME)
     assert [int.from_bytes(one, "big") for _, one in page.keys] == expected
 
 
@@ -214,7 +214,7 @@ async def test_the_phantom_is_in_order_and_the_skipping_cursor_skips_one() -> No
     for _ in range(20):
         slots = timeline(*((1_700_000_000_000_000 - 1000 * n, n, 7, n) for n in range(9)))
         page = await make_page(walk_of(slots), 4, Bodies())
-        defects.spoil(page)
+        defects.spoil(page, ME)
     assert len(page.keys) == 5
     assert page.keys == sorted(page.keys, reverse=True)
     assert b"nobody wrote this" in page.bodies[2]

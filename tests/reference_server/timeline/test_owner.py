@@ -13,6 +13,7 @@ from real_servers import Server, until
 from reference_server.rpc import RpcError
 from reference_server.timeline.cache_writer import NO_GEN, State
 from reference_server.timeline.cached import HEADER_BYTES, make_value
+from reference_server.timeline.defects import LaneDefects
 from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, labels_of, make_seq, pack_entry, status_of
 from reference_server.timeline.index import LONGEST, Index, StatusMark
 from reference_server.timeline.measures import DEFERRED_ENTRIES
@@ -239,7 +240,7 @@ async def test_a_lost_log_begins_a_higher_epoch(open_lane: Open, graph: GraphStu
 
 
 async def test_the_planted_defect_forgets(open_lane: Open) -> None:
-    lane = await open_lane(forgets=True).join()
+    lane = await open_lane(defects=LaneDefects(forgets=True)).join()
     lane.post(1, hot=[2])
     with pytest.raises(RpcError, match="lost"):
         await lane.service.rebuild(2)

@@ -17,6 +17,7 @@ from reference_server import rpc
 from reference_server.flags import Flags
 from reference_server.timeline.cache_writer import State
 from reference_server.timeline.cached import Slots, for_display, make_value, read_value
+from reference_server.timeline.defects import LaneDefects
 from reference_server.timeline.display import Key
 from reference_server.timeline.entry import SLOT_DTYPE
 from reference_server.timeline.reader import TimelineReader, TimelineUnavailable
@@ -32,8 +33,8 @@ ReaderMaker = Callable[..., TimelineReader]
 async def lane(
     tmp_path: Path, memcached: Server, graph: GraphStub, sockets: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[OpenLane]:
-    forgets = getattr(request, "param", False)
-    opened = await OpenLane(tmp_path / "lane", memcached.port, graph, forgets=forgets).join()
+    defects = LaneDefects(forgets=getattr(request, "param", False))
+    opened = await OpenLane(tmp_path / "lane", memcached.port, graph, defects=defects).join()
     await opened.serve(f"{sockets}/test.lane-0.sock")
     yield opened
     await opened.close()
