@@ -14,6 +14,7 @@ from harness.core.errors import ExitCode, FeedstormError, foremost, nearest
 COMMANDS = {
     "run": ("run", "Run a scenario against a target and judge it."),
     "scenarios": ("inspect", "List the scenarios that ship with feedstorm."),
+    "selftest": ("selftest", "Plant bugs in the reference stack: does the judge catch each?"),
     "conform": ("target", "Check an implementation against the contract."),
     "check": ("inspect", "Judge a recorded run again."),
     "report": ("inspect", "Write a run's reports again."),

@@ -1,0 +1,54 @@
+"""Which runs a selftest makes."""
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.core.scenario import Scenario
+from harness.run.scenario_file import load_scenario
+from harness.selftest.catalogue import FAULTS, PLANTED, QUICK, SCENARIO, TROUBLED, Trouble, catchers, planted
+from harness.selftest.plan import plan_runs
+from harness.selftest.running import in_trouble, request_of
+
+
+def test_the_whole_has_every_defect_alone_and_a_clean_run_for_each_trouble():
+    runs = plan_runs()
+    assert [run.defects for run in runs if run.planted] == [(entry.defect,) for entry in PLANTED]
+    clean = [run.trouble for run in runs if not run.planted]
+    assert sorted(clean) == sorted(Trouble)
+    assert runs[: len(clean)] == [run for run in runs if not run.planted]
+
+
+def test_one_defect_is_run_after_a_clean_run_of_its_trouble():
+    clean, run = plan_runs(["no-resume"])
+    assert (clean.name, run.name) == ("clean-edge", "no-resume")
+
+
+def test_an_unknown_defect_is_told_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'no-wal'"):
+        plan_runs(["no-wall", "no-resume"])
+
+
+def test_the_quick_sample_has_each_named_checker_once_and_no_two_in_a_run():
+    seen = [planted(name).caught_by for group in QUICK for name in group]
+    assert set(seen) == set(catchers())
+    for group in QUICK:
+        checkers = [planted(name).caught_by for name in group]
+        assert len(set(checkers)) == len(checkers)
+        assert len({planted(name).trouble for name in group}) == 1
+    assert len({name for group in QUICK for name in group}) == len(seen)
+
+
+def test_each_trouble_fits_its_phase_and_leaves_the_others_alone():
+    scenario = load_scenario(SCENARIO)
+    for trouble in Trouble:
+        phases = {phase.name: phase for phase in in_trouble(scenario, trouble).phases}
+        assert phases[TROUBLED].faults == FAULTS[trouble]
+        assert all(fault.at_s + fault.hold_s <= phases[TROUBLED].duration_s for fault in FAULTS[trouble])
+        assert not any(phase.faults for name, phase in phases.items() if name != TROUBLED)
+
+
+@pytest.mark.parametrize("run", plan_runs(), ids=lambda run: run.name)
+def test_every_run_can_be_asked_for(run, tmp_path):
+    request = request_of(run, tmp_path)
+    assert isinstance(request.scenario, Scenario)
+    assert request.defects == run.defects

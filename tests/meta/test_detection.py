@@ -1,0 +1,30 @@
+"""docs/detection.md, the stack and the catalogue of the selftest speak of the same defects."""
+
+import re
+from pathlib import Path
+
+from harness.judge.invariants import CHECKERS
+from harness.run.scenario_file import load_scenario
+from harness.selftest.catalogue import PLANTED, SCENARIO, catchers
+from reference_server.settings import DEFECTS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
+
+
+def test_the_catalogue_names_a_checker_for_every_defect_of_the_stack():
+    assert [entry.defect for entry in PLANTED] == list(DEFECTS)
+
+
+def test_the_page_lists_every_defect_with_its_trouble_and_checker():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert rows == [(entry.defect, str(entry.trouble), entry.caught_by) for entry in PLANTED]
+
+
+def test_every_checker_named_is_judged_by_the_scenario():
+    expected = load_scenario(SCENARIO).expect
+    metrics = {selector.partition("{")[0] for selector in expected}
+    assert set(catchers()) <= set(CHECKERS) | metrics
+
+
+def test_every_invariant_but_the_witness_has_a_defect():
+    assert set(CHECKERS) - set(catchers()) <= {"witness"}
