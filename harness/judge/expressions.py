@@ -6,8 +6,8 @@
     "invariants"     = "all"            (or a list of names; [] for none; all when absent)
     "recovery"       = "<= 10s"
 
-Aggregations: p(N), med, avg, min, max (times of successful ops), count, rate (of successful ops), failures (number, or
-share when the bound has a %). A time without a unit is in milliseconds, as in k6.
+Aggregations: p(N), med, avg, min, max (times of successful ops), count, rate (of successful ops, a second), failures
+(number, or share when the bound has a %). A time without a unit is in milliseconds, as in k6.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from harness.core.errors import UsageError, nearest
+from harness.core.op import OP_METRICS
 from harness.core.units import parse_duration_s, parse_rate_per_s
 from harness.judge.invariants import CHECKERS
 
@@ -37,12 +38,8 @@ METRICS: dict[str, frozenset[str]] = {
     "post_to_event": frozenset(COMMON_TAGS | {"scope", "author"}),
     "post_to_rendered": frozenset(COMMON_TAGS | {"scope", "author"}),
     "cross_region": frozenset(COMMON_TAGS | {"author"}),
+    **{metric: frozenset(COMMON_TAGS) for metric in OP_METRICS.values()},
     "post_accept": frozenset(COMMON_TAGS | {"author"}),
-    "feed_read": frozenset(COMMON_TAGS),
-    "feed_new": frozenset(COMMON_TAGS),
-    "signup": frozenset(COMMON_TAGS),
-    "import": frozenset(COMMON_TAGS),
-    "stream_open": frozenset(COMMON_TAGS),
 }
 """metric -> tags it can be selected by"""
 DELIVERY_METRICS = ("post_to_event", "post_to_rendered", "cross_region")
@@ -74,18 +71,23 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
         return OPERATORS[self.comparison](value, self.bound)
 
 
-class Slo(msgspec.Struct, frozen=True, kw_only=True):
-    """The thresholds on one selection of a metric."""
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """The samples of a metric that have these tags."""
 
     metric: str
     tags: dict[str, str]
-    thresholds: tuple[Threshold, ...]
 
     @property
     def selector(self) -> str:
         """The selector as text, tags in the order given, without a phase."""
         tags = ",".join(f"{k}:{v}" for k, v in self.tags.items() if k != "phase")
         return f"{self.metric}{{{tags}}}" if tags else self.metric
+
+
+class Slo(Selection, frozen=True, kw_only=True):
+    """The thresholds on one selection of a metric."""
+
+    thresholds: tuple[Threshold, ...]
 
 
 class Expectations(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,22 +130,35 @@ def parse_slos(
 def _slo(
     path: str, key: str, expressions: tuple[str, ...], allowed: Mapping[str, set[str]], problems: list[str]
 ) -> Slo | None:
+    before = len(problems)
+    selection = parse_selection(path, key, allowed, problems)
+    if selection is None:
+        return None
+    if not expressions:
+        problems.append(f"{path}: needs at least one threshold such as p(95) <= 200ms")
+    thresholds = [_collect(path, selection.metric, text, problems) for text in expressions]
+    if len(problems) > before:
+        return None
+    kept = tuple(t for t in thresholds if t is not None)
+    return Slo(metric=selection.metric, tags=selection.tags, thresholds=kept)
+
+
+def parse_selection(
+    path: str, key: str, allowed: Mapping[str, set[str]], problems: list[str], also: Iterable[str] = SECTIONS
+) -> Selection | None:
+    """What a selector such as feed_read{region:us-east} chooses; None: no metric of ours. Adds to the problems.
+
+    `also`: other names that could stand in its place.
+    """
     match = _SELECTOR.match(key)
     metric = match[1] if match else re.split(r"[{\s]", key, maxsplit=1)[0]
     if not metric.startswith("target:") and metric not in METRICS:
-        problems.append(f"{path}: unknown metric{nearest(metric, [*METRICS, *SECTIONS, 'target:NAME'])}")
+        problems.append(f"{path}: unknown metric{nearest(metric, [*METRICS, *also, 'target:NAME'])}")
         return None
     if match is None:
         problems.append(f"{path}: must be metric or metric{{tag:value,...}}")
         return None
-    before = len(problems)
-    tags = _tags(path, metric, match[2] or "", allowed, problems)
-    if not expressions:
-        problems.append(f"{path}: needs at least one threshold such as p(95) <= 200ms")
-    thresholds = [_collect(path, metric, text, problems) for text in expressions]
-    if len(problems) > before:
-        return None
-    return Slo(metric=metric, tags=tags, thresholds=tuple(t for t in thresholds if t is not None))
+    return Selection(metric=metric, tags=_tags(path, metric, match[2] or "", allowed, problems))
 
 
 def _tags(path: str, metric: str, text: str, allowed: Mapping[str, set[str]], problems: list[str]) -> dict[str, str]:
@@ -159,6 +174,8 @@ def _tags(path: str, metric: str, text: str, allowed: Mapping[str, set[str]], pr
         choices = allowed.get(name) or set(TAG_VALUES.get(name, ()) if metric in METRICS else ())
         if choices and value not in choices:
             problems.append(f"{path}: {name} cannot be {value!r}{nearest(value, choices)}")
+        if name in tags:
+            problems.append(f"{path}: tag {name!r} stands twice; each selector chooses one value")
         tags[name] = value
     return tags
 
@@ -194,6 +211,8 @@ def parse_threshold(text: str, metric: str = "feed_read") -> Threshold:
             raise ValueError(f"{text!r}: {metric} counts no failures; what never arrived is judged by the invariants")
         return _made(text, name, comparison, float(number) / (100 if unit else 1), unit)
     known = (*TIMES, "count", "rate", "failures")
+    if name == "rate" and unit == "%":
+        raise ValueError(f"{text!r}: rate is ops per second; a share of failed ops is failures {comparison} {number}%")
     if name in known:
         raise ValueError(f"{text!r}: {name} cannot be compared with {number}{unit}")
     raise ValueError(f"{text!r}: unknown aggregation {name!r}{nearest(name, known)}")

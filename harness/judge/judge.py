@@ -1,8 +1,9 @@
-"""The judgement of one run: from its directory to a verdict. Reads the run, writes ops.parquet and series.json only."""
+"""The judgement of one run: from its directory to a verdict. Reads the run; writes ops.parquet, samples.parquet
+and series.json only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.judge.case import Case, read_case
 from harness.judge.expressions import Expectations, parse_expectations
 from harness.judge.generator import judge_generator
 from harness.judge.invariants import CHECKERS, witness
+from harness.judge.recordings import write_samples
 from harness.judge.recovery import judge_recovery
 from harness.judge.series import phases_in_seconds, write_series
 from harness.judge.slos import judge_slos
@@ -25,29 +27,30 @@ from harness.record.run_directory import RunDirectory
 _RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
 
 
-def judge(run: RunDirectory) -> Verdict:
-    """Judge a recorded run.
+def judge(run: RunDirectory, expect: Mapping[str, Iterable[str]] | None = None) -> Verdict:
+    """Judge a recorded run. `expect`: what is expected of it; default: what its scenario says.
 
     1. read the facts: scenario, profile, phases, faults, generator reports, scrapes
-    2. parse what the scenario expects
+    2. parse what is expected
     3. convert the history to Parquet, unless that was done
     4. build the tables: ops, posts, pages, streams; who follows whom; what each read had to show
     5. stop conditions; SLOs, each threshold in each phase
     6. invariants, each over the whole history (a crash is one inconclusive check); witness whenever there are faults
     7. recovery after each fault
     8. generator health
-    9. series for the report
+    9. series for the report, samples for comparisons
     10. merge: fail beats inconclusive beats pass; skipped checks do not count
 
-    Raises UsageError for a scenario that expects the impossible, HistoryError for a damaged history, OSError and
+    Raises UsageError for expectations of the impossible, HistoryError for a damaged history, OSError and
     msgspec.DecodeError for a directory that is not a run.
     """
     case = read_case(run)
-    expected = parse_expectations(case.scenario.expect)
+    expected = parse_expectations(case.scenario.expect if expect is None else expect)
     ops = to_parquet(run)
     with open_trial(case, ops) as trial:
         checks = judge_trial(trial, expected)
         write_series(trial)
+        write_samples(trial.con, run)
         counts = count(trial)
     return Verdict(
         verdict=worst(c.verdict for c in checks if not c.skipped),

@@ -16,7 +16,7 @@ from harness.core.units import format_duration
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
 from harness.judge.case import Phase
-from harness.judge.expressions import PHASE_KINDS, Slo, Threshold
+from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
 from harness.judge.trial import Trial, doubted
 
@@ -98,23 +98,24 @@ def _missing(trial: Trial, slo: Slo) -> str:
     return ""
 
 
-def _where(slo: Slo, phase: Phase) -> tuple[str, dict[str, Any]]:
-    tags = {k: v for k, v in slo.tags.items() if k != "phase"}
+def where(chosen: Selection, phase: Phase) -> tuple[str, dict[str, Any]]:
+    """Which rows of the table `sample` a selection has in a phase: SQL, and the values in it."""
+    tags = {k: v for k, v in chosen.tags.items() if k != "phase"}
     condition = "metric = $metric AND phase = $phase" + "".join(f" AND {k} = ${k}" for k in tags)
-    return condition, {"metric": slo.metric, "phase": phase.name, **tags}
+    return condition, {"metric": chosen.metric, "phase": phase.name, **tags}
 
 
 def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, check: Check) -> Check:
-    where, values = _where(slo, phase)
+    rows, values = where(slo, phase)
     [(count, failed, measured)] = trial.rows(
-        f"SELECT count(*), count(*) FILTER (NOT ok), {aggregate(threshold)} FROM sample WHERE {where}", **values
+        f"SELECT count(*), count(*) FILTER (NOT ok), {aggregate(threshold)} FROM sample WHERE {rows}", **values
     )
     good = count - failed
     check.observations = good if threshold.unit == "ns" else count
     value = _value(threshold, good, failed, measured, (phase.end_ns - phase.start_ns) / NS_PER_S)
     _decide(check, threshold, value)
     if check.verdict is Outcome.FAIL:
-        check.evidence = _evidence(trial, threshold, where, values)
+        check.evidence = _evidence(trial, threshold, rows, values)
     if threshold.aggregation == "failures" and count:
         check.reason = failure_reason(count, failed)
     return check
@@ -179,12 +180,12 @@ def failure_reason(count: int, failed: int) -> str:
     return f"0 of {count:,} failed: availability of at least {max(0.0, 100 - 300 / count):.4f} % at 95 % confidence"
 
 
-def _evidence(trial: Trial, threshold: Threshold, where: str, values: dict[str, Any]) -> list[str]:
+def _evidence(trial: Trial, threshold: Threshold, rows: str, values: dict[str, Any]) -> list[str]:
     failures = threshold.aggregation == "failures"
     chosen, order = ("NOT s.ok", "s.due_ns") if failures else ("s.ok", "s.value_ns DESC")
-    rows = trial.rows(
+    found = trial.rows(
         f"""SELECT s.value_ns, s.due_ns, o.kind, o."user", o.region, o.post, o.outcome, o.status, o.error
-            FROM (SELECT * FROM sample WHERE {where}) s JOIN op o ON o.id = s.op
+            FROM (SELECT * FROM sample WHERE {rows}) s JOIN op o ON o.id = s.op
             WHERE {chosen} ORDER BY {order}, s.op LIMIT {EVIDENCE}""",
         **values,
     )
@@ -193,7 +194,7 @@ def _evidence(trial: Trial, threshold: Threshold, where: str, values: dict[str, 
         f"{kind} of user {user} in {region}, due at {at(due)}: "
         + (f"{outcome}, status {status} {error}".rstrip() if failures else format_duration(value / NS_PER_S))
         + (f" (post {post})" if post else "")
-        for value, due, kind, user, region, post, outcome, status, error in rows
+        for value, due, kind, user, region, post, outcome, status, error in found
     ]
 
 

@@ -24,6 +24,7 @@ from harness.report.wording import bound_text, counted, failing_first, headline,
 TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
     CheckKind.STOP: "Stop conditions",
+    CheckKind.BASELINE: "Against the baseline",
     CheckKind.SLO: "Service levels",
     CheckKind.INVARIANT: "Invariants",
     CheckKind.RECOVERY: "Recovery",

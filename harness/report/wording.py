@@ -10,6 +10,7 @@ from harness.core.verdict import Check, CheckKind, Outcome, Verdict
 RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
 KINDS = (
     CheckKind.STOP,
+    CheckKind.BASELINE,
     CheckKind.INVARIANT,
     CheckKind.SLO,
     CheckKind.RECOVERY,

@@ -11,10 +11,11 @@ import msgspec
 from chaos.switch import Switch
 from harness.core.clock import NS_PER_S, now_ns
 from harness.judge.case import StopReport
-from harness.judge.expressions import Slo
+from harness.judge.expressions import Slo, Threshold
 from harness.judge.slos import shown, shown_unit
+from harness.load.plan import PlanPhase
 from harness.record.run_directory import RunDirectory
-from harness.run.live_slos import LiveValue, live_values
+from harness.run.live_slos import LiveValue, in_force, live_values
 from harness.run.load_processes import LoadProcess, LoadProcesses
 
 LOOK_EVERY_S = 0.25
@@ -58,9 +59,18 @@ class StopWatch:
     Conditions are of no use when a load process is lost or silent: that ends the run as well.
     """
 
-    def __init__(self, conditions: Sequence[Slo], load: LoadProcesses, ending: Ending, switch: Switch | None) -> None:
-        """`switch`: thrown, it ends the run as well."""
+    def __init__(
+        self,
+        conditions: Sequence[Slo],
+        load: LoadProcesses,
+        ending: Ending,
+        switch: Switch | None,
+        phases: Sequence[PlanPhase] = (),
+        t0_ns: int = 0,
+    ) -> None:
+        """`switch`: thrown, it ends the run as well. `phases`: from `t0_ns`, for conditions that name one."""
         self._conditions, self._load, self._ending, self._switch = conditions, load, ending, switch
+        self._phases, self._t0_ns = phases, t0_ns
         self._silence = [Silence(member) for member in load.members]
         self._looks = 0
         self._seen: Counter[str] = Counter()
@@ -78,13 +88,15 @@ class StopWatch:
 
     def _look(self) -> None:
         self._looks += 1
-        values = live_values(self._conditions, self._load)
-        self._seen.update(value.name for value in values if value.value is not None)
+        offset_ns = now_ns() - self._t0_ns
+        values = live_values([slo for slo in self._conditions if in_force(slo, self._phases, offset_ns)], self._load)
+        self._seen.update(named(value.slo, value.threshold) for value in values if value.value is not None)
         broken = [value for value in values if value.is_broken]
         problems = [problem for silence in self._silence if (problem := silence.look())]
         if broken:
             self._broken = broken[0]
-            self._ending.now(f"{broken[0].name}: {broken[0].text} of {broken[0].ops} ops in the last seconds")
+            name = named(broken[0].slo, broken[0].threshold)
+            self._ending.now(f"{name}: {broken[0].text} of {broken[0].ops} ops in the last seconds")
         elif problems:
             self._is_blind = True
             self._ending.now(f"{problems[0]}: nobody watched the stop conditions any more")
@@ -92,7 +104,7 @@ class StopWatch:
     def report(self, run: RunDirectory, by_operator: bool) -> None:
         """Write stop.json, for the judge; nothing when there was nothing to look at and nothing ended early."""
         report = StopReport(
-            conditions=[f"{slo.selector} {threshold.text}" for slo in self._conditions for threshold in slo.thresholds],
+            conditions=[named(slo, threshold) for slo in self._conditions for threshold in slo.thresholds],
             looks=self._looks,
             seen=dict(self._seen),
             ended_ns=self._ending.at_ns or None,
@@ -101,10 +113,16 @@ class StopWatch:
         )
         if self._broken is not None and self._broken.value is not None:
             threshold = self._broken.threshold
-            report.broken, report.unit = self._broken.name, shown_unit(threshold)
+            report.broken, report.unit = named(self._broken.slo, threshold), shown_unit(threshold)
             report.value, report.bound = shown(threshold, self._broken.value), shown(threshold, threshold.bound)
         if report.conditions or self._ending.is_early:
             run.stop.write_bytes(msgspec.json.encode(report))
+
+
+def named(slo: Slo, threshold: Threshold) -> str:
+    """A stop condition as the verdict calls it."""
+    phase = slo.tags.get("phase")
+    return f"{slo.selector} {threshold.text}" + (f" in {phase}" if phase else "")
 
 
 class Silence:

@@ -33,10 +33,13 @@ def as_game_day(scenario: Scenario, length_s: float) -> Scenario:
     """The scenario's load and expectations, without its phases and faults.
 
     Expectations of a phase by its name go, and those on the target's own metrics, which are read at planned borders.
+    Stop conditions of a phase go as well: phases are known afterwards only.
     """
     phase = Phase(name="gameday", duration_s=length_s)
     expect = {key: texts for key, texts in scenario.expect.items() if _is_kept(key)}
-    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, expect=expect)
+    lasting = {key: texts for key, texts in scenario.stop.expressions.items() if "phase:" not in key.replace(" ", "")}
+    stop = msgspec.structs.replace(scenario.stop, expressions=lasting)
+    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, expect=expect, stop=stop, tolerance={})
 
 
 def _is_kept(selector: str) -> bool:

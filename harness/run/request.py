@@ -17,6 +17,8 @@ from harness.contract.profile import Profile, load_profile, require_loopback, wi
 from harness.core.errors import UsageError, nearest
 from harness.core.scenario import Phase, Scenario
 from harness.judge.expressions import parse_expectations
+from harness.judge.tolerance import parse_tolerance
+from harness.record.run_directory import RunDirectory
 from harness.run.live_slos import parse_stop
 from harness.run.scenario_file import load_scenario
 from harness.run.stream_users import with_token_files
@@ -35,6 +37,8 @@ class RunRequest:
     allow_hosts: tuple[str, ...] = ()
     is_game_day: bool = False
     """faults come by hand, and the operator says when it ends"""
+    baseline: tuple[RunDirectory, ...] = ()
+    """judged runs that it is compared with at its end"""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -157,16 +161,17 @@ def _identity_problems(scenario: Scenario, profile: Profile) -> list[str]:
 
 
 def _expectation_problems(scenario: Scenario, profile: Profile) -> list[str]:
-    regions = regions_of(profile)
+    regions, phases = regions_of(profile), [p.name for p in scenario.phases]
     problems: list[str] = []
-    try:
-        parse_expectations(scenario.expect, phases=[p.name for p in scenario.phases], regions=regions)
-    except UsageError as error:
-        problems += error.problems
-    try:
-        parse_stop(scenario.stop, regions)
-    except UsageError as error:
-        problems += error.problems
+    for parse in (
+        lambda: parse_expectations(scenario.expect, phases=phases, regions=regions),
+        lambda: parse_stop(scenario.stop, regions, phases),
+        lambda: parse_tolerance(scenario.tolerance, phases=phases, regions=regions),
+    ):
+        try:
+            parse()
+        except UsageError as error:
+            problems += error.problems
     return problems
 
 
