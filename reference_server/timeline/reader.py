@@ -10,7 +10,8 @@ node that rendezvous hashing gives. A node that is away leaves its users to the 
 
 A lease is taken before the owner reads its index, and the owner appends to whatever key may exist from then on, so the
 CAS number decides: had anything been appended, or the key deleted, the publish fails and a new round begins with a new
-lease and a new rebuild. A first page also opens the user's session: what is owed by cold followees is written first.
+lease and a new rebuild. A user without a session gets one: what is owed by cold followees is written first. That may be
+in the middle of a walk, when its first pages came from another region.
 With the flag fanout at pull or hybrid, that is asked of the owner at every first page.
 """
 
@@ -157,8 +158,9 @@ class TimelineReader:
         place = self._place(user)
         if self._limps:
             await self._limp(place)
-        found = await self._look(place, after is None)
-        opens = after is None and (flags.fanout != "push" or not (found.has_session or self._has_local_session(place)))
+        found = await self._look(place, True)
+        has_session = found.has_session or self._has_local_session(place)
+        opens = not has_session or (after is None and flags.fanout != "push")
         if opens and lean and flags.fanout == "push":
             degraded = "reduced"
         elif opens:
