@@ -13,14 +13,16 @@ from harness.judge import coverage, graph, metrics, streams
 from harness.judge.case import Case, read_case
 from harness.judge.expressions import Expectations, parse_expectations
 from harness.judge.generator import judge_generator
-from harness.judge.invariants import CHECKERS, witness
+from harness.judge.invariants import witness
+from harness.judge.machine import machine_phases
 from harness.judge.recordings import write_samples
 from harness.judge.recovery import judge_recovery
 from harness.judge.series import phases_in_seconds, write_series
 from harness.judge.slos import judge_slos
 from harness.judge.stops import judge_stops
 from harness.judge.tables import open_tables
-from harness.judge.trial import Trial, run_checker
+from harness.judge.timely import judge_invariant
+from harness.judge.trial import Trial
 from harness.record.parquet import to_parquet
 from harness.record.run_directory import RunDirectory
 
@@ -59,6 +61,7 @@ def judge(run: RunDirectory, expect: Mapping[str, Iterable[str]] | None = None) 
         checks=ordered(checks),
         counts=counts,
         phases=phases_in_seconds(case),
+        machine=machine_phases(case),
     )
 
 
@@ -79,7 +82,7 @@ def judge_trial(trial: Trial, expected: Expectations) -> list[Check]:
     names = list(expected.invariants)
     if "witness" not in names and witness.is_due(trial.case):
         names.append("witness")
-    checks += [run_checker(name, CHECKERS[name], trial) for name in names]
+    checks += [judge_invariant(trial, name) for name in names]
     if expected.recovery_s is not None:
         checks += judge_recovery(trial, expected.recovery_s, expected.slos)
     return checks + judge_generator(trial.case)

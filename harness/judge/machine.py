@@ -1,4 +1,4 @@
-"""The machine beside the run, phase by phase, for verdict.json and the reports. Decides nothing: `harness.judge.noise`."""
+"""The machine beside the run, phase by phase, for verdict.json and reports. What it decides: `harness.judge.noise`."""
 
 from __future__ import annotations
 

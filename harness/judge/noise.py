@@ -8,8 +8,8 @@ Noise of the run's own making is none: of a second in which the run took half of
 fifth, or in which a fault of its own loaded the machine. So a target that wants more processor than there is fails.
 
 A bound on times that is missed stays missed when it is missed in the quiet seconds too, by more than what the machine
-took of them. It is inconclusive when it holds there, or when they are too few to tell. It never passes by this, and what
-is not a time (failures, lost posts, order) is never excused. A run that was not measured is judged without all this.
+took of them. It is inconclusive when it holds there, or when they are too few to tell. It never passes by this, and
+what is not a time (failures, lost posts, order) is never excused. A run that was not measured is judged without this.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ def aggregated(values: Sequence[float], threshold: Threshold) -> float | None:
 
 
 def unexplained(noisy: Sequence[Window], start: str, end: str, bound_ns: float | str) -> str:
-    """SQL condition on the columns `start` and `end` of a time: it touches no noisy stretch, or is over the bound (which
-    may be SQL too) also without the parts that lie in one.
+    """SQL condition on the columns `start` and `end` of a time: it touches no noisy stretch, or is over the bound
+    (which may be SQL too) also without the parts that lie in one.
     """
     if not noisy:
         return "true"

@@ -6,7 +6,8 @@ no region is silent: one that had reads (or events) in at least 80 % of the base
 percentile of few samples is the highest of them: a window is judged more strictly than its phase. Service has
 recovered at the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault
 strikes before that, or is still active, recovery is measured after the later one. A fault without a witness has nothing
-to recover from that is known: its check never passes.
+to recover from that is known: its check never passes. A recovery that is too late only because windows were slow while
+the machine was noisy is inconclusive (`harness.judge.noise`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import msgspec
 from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.case import FOREVER_NS, Fault, Phase
+from harness.judge.case import Window as Stretch
 from harness.judge.expressions import Slo, parse_slos
 from harness.judge.invariants.witness import without_witness
+from harness.judge.noise import excused
 from harness.judge.slos import aggregate
 from harness.judge.trial import Trial, doubted
 
@@ -155,7 +158,32 @@ def _judge_fault(trial: Trial, fault: Fault, bound_s: float, slos: Sequence[Slo]
         for k, w in enumerate(windows[: first if first is not None else len(windows)])
         if not w.normal
     ][:20]
+    return _weigh_noise(trial, fault.undone_ns, windows, slos, check)
+
+
+def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: Sequence[Slo], check: Check) -> Check:
+    """Recovery that is too late only if windows count in which the machine was noisy is inconclusive.
+
+    A window in which ops failed counts all the same: noise makes things late, it does not make them fail.
+    """
+    if check.verdict is not Outcome.FAIL or check.bound is None:
+        return check
+    span = Stretch(undone_ns, undone_ns + len(windows) * WINDOW_NS)
+    for threshold in (t for slo in slos for t in slo.thresholds):
+        noisy = trial.noise.noisy(span, threshold)
+        hopeful = [
+            Window(reads=1) if _touches(noisy, undone_ns + k * WINDOW_NS) and not w.failed + w.posts_failed else w
+            for k, w in enumerate(windows)
+        ]
+        first = recovered_after(hopeful)
+        if first is not None and first * WINDOW_NS / NS_PER_S <= check.bound:
+            return excused(check, f"{trial.noise.told(span, threshold)}; without that it could have been {first} s")
     return check
+
+
+def _touches(noisy: Sequence[Stretch], start_ns: int) -> bool:
+    """Whether one of the stretches touches the window that begins there."""
+    return any(start_ns < stretch.end_ns and start_ns + WINDOW_NS > stretch.start_ns for stretch in noisy)
 
 
 def _interrupted_by(faults: Sequence[Fault], fault: Fault, first: int | None) -> Fault | None:

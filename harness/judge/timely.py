@@ -1,7 +1,7 @@
 """Invariants that are promises of time, judged beside the machine: visibility and cross_region.
 
-When one fails, it is checked again on what noisy seconds do not explain (`harness.judge.noise`): the checker leaves that
-out of the account (`Trial.doubtful`). It stays failed when it fails there too, and is inconclusive otherwise. All other
+When one fails, it is checked again on what noisy seconds do not explain (`harness.judge.noise`): the checker leaves out
+what they do (`Trial.doubtful`). It stays failed when it fails there too, and is inconclusive otherwise. All other
 invariants are of consistency: no machine is so slow that an acknowledged post may be lost.
 """
 

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.verdict import Check, CheckKind, Outcome
-from harness.judge.case import EVIDENCE_LIMIT, Case
+from harness.judge.case import EVIDENCE_LIMIT, Case, Window
+from harness.judge.noise import Noise
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,6 +63,8 @@ class Trial:
 
     case: Case
     con: duckdb.DuckDBPyConnection
+    doubtful: tuple[Window, ...] = ()
+    """stretches of time in which the machine was noisy, to be left out by invariants that promise a time"""
 
     def rows(self, sql: str, **values: Any) -> list[Any]:
         """All rows of a query; `$name` in it stands for the keyword `name`."""
@@ -76,6 +79,11 @@ class Trial:
         wanted = [int(p) for p in pids]
         rows = self.rows("SELECT pid, id FROM post_id WHERE pid IN (SELECT unnest($pids::BIGINT[]))", pids=wanted)
         return dict(rows)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """What the machine did meanwhile."""
+        return Noise.of(self.case)
 
     @cached_property
     def shown(self) -> Shown:

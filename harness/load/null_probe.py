@@ -1,13 +1,12 @@
 """The null probe of a run, one small process: `python -m harness.load.null_probe RUN RATE`. Writes noise.jsonl.
 
 It asks nothing of the target. An echo over TCP on 127.0.0.1, to a process that does nothing else, is due at fixed times
-(RATE a second, that of the scenario's reads, within bounds); what it takes from its due time on is what this machine adds to any answer.
-Once a second it notes that, and what the machine was busy with (`harness.load.machine`).
+(RATE a second, that of the scenario's reads, within bounds). What it takes, from its due time on, this machine adds to
+any answer. Once a second that is noted, with what the machine was busy with (`harness.load.machine`), and its cost.
 
 One thread and `select` instead of an asyncio loop: timers of uvloop and asyncio count whole milliseconds, which is more
-than a quiet loopback takes. The look at the machine takes some milliseconds: it is made between two echoes, when none is
-on its way. Ends when its standard input does, or by SIGTERM; the echo ends with its connection. Every line says what
-the probe itself took of a core.
+than a quiet loopback takes. The look at the machine takes some milliseconds: it is made between two echoes, when none
+is on its way. Ends when its standard input does, or by SIGTERM; the echo ends with its connection.
 """
 
 from __future__ import annotations

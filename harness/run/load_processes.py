@@ -24,6 +24,7 @@ STREAMS_PER_ENGINE = 9_000
 READY_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 30.0
+PROBE_GRACE_S = 3.0
 
 
 @dataclass
@@ -142,6 +143,14 @@ async def load_processes(run: RunDirectory, plan: Path, listeners: int) -> Async
         processes = LoadProcesses(members)
         await processes.wait_state(("ready",), READY_TIMEOUT_S, members)
         yield processes
+
+
+@asynccontextmanager
+async def null_probe(run: RunDirectory, reads_per_s: float) -> AsyncIterator[None]:
+    """Measure the machine beside the run while the block lasts; nobody waits for it, and a run is judged without it."""
+    command = [sys.executable, "-m", "harness.load.null_probe", str(run.path), str(reads_per_s)]
+    async with child_process(command, run.logs / "null_probe.log", grace_s=PROBE_GRACE_S):
+        yield
 
 
 async def _spawn(

@@ -11,12 +11,11 @@ Inconclusive: no such page.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
+from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
-_JUDGED = """
-c.remote AND c.age_ns >= $cross + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END
-AND (c.sent_ns < $struck OR c.sent_ns >= $healed)
-"""
+_BOUND = "$cross + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END"
+_JUDGED = f"c.remote AND c.age_ns >= {_BOUND} AND (c.sent_ns < $struck OR c.sent_ns >= $healed)"
 
 
 def check(trial: Trial) -> Finding:
@@ -29,13 +28,14 @@ def check(trial: Trial) -> Finding:
         "struck": windows[0].start_ns if windows else FOREVER_NS,
         "healed": windows[-1].end_ns if windows else 0,
     }
+    judged = f"{_JUDGED} AND {unexplained(trial.doubtful, 'c.ack_ns', 'c.sent_ns', _BOUND)}"
     [(seen, missing)] = trial.rows(
-        f"SELECT count(*), count(*) FILTER (NOT present) FROM covered c WHERE {_JUDGED}", **values
+        f"SELECT count(*), count(*) FILTER (NOT present) FROM covered c WHERE {judged}", **values
     )
     rows = trial.rows(
         f"""SELECT k.id, p.region, c.ack_ns, c."user", c.region, c.sent_ns, c.age_ns / 1e9
             FROM covered c JOIN post_id k ON k.pid = c.pid JOIN post p ON p.pid = c.pid
-            WHERE NOT c.present AND {_JUDGED} ORDER BY c.sent_ns LIMIT {EVIDENCE_LIMIT}""",
+            WHERE NOT c.present AND {judged} ORDER BY c.sent_ns LIMIT {EVIDENCE_LIMIT}""",
         **values,
     )
     return Finding(

@@ -11,6 +11,7 @@ Inconclusive: no ordinary pair. The staleness curve stands in the note.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
 _QUANTILE = 0.99
@@ -29,6 +30,7 @@ def check(trial: Trial) -> Finding:
     """Measure how long posts stayed invisible to followers who looked."""
     case = trial.case
     calm = "".join(f" AND NOT (c.sent_ns >= {w.start_ns} AND c.ack_ns < {w.end_ns})" for w in case.fault_windows)
+    calm += f" AND {unexplained(trial.doubtful, 'c.ack_ns', 'c.sent_ns', case.visibility_ns)}"
     trial.con.execute(_PAIRS.format(undisturbed=calm))
     bounds = {False: case.visibility_ns, True: case.celebrity_ns}
     notes, late, evidence, measured = [], 0, [], None

@@ -27,6 +27,7 @@ from harness.judge.case import Case, Fault, LoadReport, Scrape, read_case
 from harness.judge.invariants import CHECKERS
 from harness.judge.judge import open_trial
 from harness.judge.trial import Trial, run_checker
+from harness.record.noise_file import NoiseRow
 from harness.record.parquet import to_parquet
 from harness.record.run_directory import RunDirectory
 
@@ -60,6 +61,7 @@ class MadeHistory:
         self.faults: list[Fault] = []
         self.load = [LoadReport(process="locust-0", kind="locust", planned=10, sent=10, completed=True)]
         self.scrapes: list[Scrape] = []
+        self.noise: list[NoiseRow] = []
         self.length = length
         self.baseline = length
         self.planned: list[str] = []
@@ -198,6 +200,7 @@ class MadeHistory:
             (self.run.faults, self.faults),
             (self.run.generator, self.load),
             (self.run.path / "scrapes.jsonl", self.scrapes),
+            (self.run.noise, self.noise),
             (self.run.history / "made.jsonl", self.ops),
         ):
             path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

@@ -1,0 +1,143 @@
+"""The machine phase by phase, from literal lines of the null probe; and the promises of time that it excuses."""
+
+from __future__ import annotations
+
+import pytest
+from made_history import AWAY, ns
+
+from harness.core.op import OpOutcome
+from harness.core.verdict import Outcome
+from harness.judge.expressions import parse_expectations
+from harness.judge.machine import echoes_per_line, machine_phases
+from harness.judge.recovery import judge_recovery
+from harness.judge.timely import judge_invariant
+from harness.record.noise_file import Echo, NoiseRow
+
+STARVED = {"outside": 0.6, "steal": 0.2, "waited": 0.9}
+
+
+def line(second, took_ms=0.5, *, length=1.0, **shares):
+    echoes = [Echo(k * 100_000, 40, round(took_ms * 1000) + k) for k in range(10)]
+    return NoiseRow(start_ns=ns(second), end_ns=ns(second + length), echoes=echoes, **shares)
+
+
+def test_nothing_is_said_of_a_machine_that_was_not_measured(made):
+    assert machine_phases(made({}).case()) == []
+
+
+def test_each_phase_has_the_lines_whose_middle_lies_in_it(made):
+    h = made({}, length=10.0)
+    h.baseline = 4.0
+    h.noise = [line(-1.4), line(-0.4, 8.0), *[line(0.6 + k) for k in range(3)], line(3.6, 2.0, **STARVED)]
+    warmup, calm, after = machine_phases(h.case())
+    assert (warmup.phase, warmup.echoes, warmup.max_ms) == ("warmup", 10, 0.509)
+    assert (calm.phase, calm.kind, calm.echoes, calm.seconds) == ("calm", "baseline", 40, 4.0)
+    assert (calm.p50_ms, calm.max_ms, calm.lag_p99_ms) == (0.506, 8.009, 0.04)
+    assert (after.phase, after.starved_s, after.outside, after.steal, after.waited) == ("after", 1.0, 0.6, 0.2, 0.9)
+    assert calm.starved_s == 0
+
+
+def test_means_are_over_time_and_of_what_the_kernel_told(made):
+    h = made({}, length=10.0)
+    h.noise = [line(0, steal=0.3, length=3.0), line(3, steal=0.1, pressure_cpu=0.5)]
+    [calm] = machine_phases(h.case())[1:]
+    assert (calm.steal, calm.pressure_cpu, calm.pressure_io) == (0.25, 0.5, None)
+
+
+def test_echoes_over_time():
+    assert echoes_per_line([line(1), NoiseRow(start_ns=ns(2), end_ns=ns(3))], ns(0)) == [
+        [1.0, 0.504, 0.509, 0.509, 10.0]
+    ]
+
+
+def invisible(made, until):
+    """A post of user 7 that follower 1 looks for every 0.1 s and does not find until then."""
+    h = made({1: [7]}, length=20.0)
+    h.post(7, "old", at=1.0)
+    h.post(7, "p", at=5.0)
+    for k in range(150):
+        at = 5.1 + k / 10
+        h.read(1, ["p", "old"] if at >= until else ["old"], at=at, more=False)
+    return h
+
+
+def visibility(h):
+    with h.trial() as trial:
+        return judge_invariant(trial, "visibility")
+
+
+def test_visibility_that_is_late_on_a_quiet_machine_fails(made):
+    h = invisible(made, until=12.0)
+    h.noise = [line(k) for k in range(20)]
+    check = visibility(h)
+    assert check.verdict is Outcome.FAIL
+    assert check.machine == pytest.approx(0.509)
+
+
+def test_visibility_that_noise_explains_is_inconclusive(made):
+    h = invisible(made, until=12.0)
+    h.noise = [line(k, **(STARVED if 4 <= k < 12 else {})) for k in range(20)]
+    check = visibility(h)
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert "for 8 s others took 80 % of the processors" in check.reason
+
+
+def test_visibility_that_is_later_than_noise_explains_fails(made):
+    h = invisible(made, until=19.0)
+    h.noise = [line(k, **(STARVED if k == 5 else {})) for k in range(20)]
+    assert visibility(h).verdict is Outcome.FAIL
+
+
+def test_an_invariant_of_consistency_is_never_excused(made):
+    h = invisible(made, until=99.0)
+    h.read(1, ["old"], at=19.0, final=True)
+    h.noise = [line(k, **STARVED) for k in range(20)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, "durability").verdict is Outcome.FAIL
+
+
+def cross_region(made, noisy):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "old", at=1.0)
+    h.post(7, "p", at=5.0)
+    h.read(1, ["old"], at=9.0, region=AWAY)
+    h.noise = [line(k, **(STARVED if k in noisy else {})) for k in range(30)]
+    with h.trial() as trial:
+        return judge_invariant(trial, "cross_region")
+
+
+def test_cross_region_staleness_is_excused_only_by_noise_between_post_and_read(made):
+    assert cross_region(made, ()).verdict is Outcome.FAIL
+    assert cross_region(made, range(10, 20)).verdict is Outcome.FAIL
+    assert cross_region(made, range(4, 9)).verdict is Outcome.INCONCLUSIVE
+
+
+def recovery(made, slow_until, noisy, failed_until=0.0):
+    """A fault undone at 10 s; reads are slow, or fail, until then."""
+    h = made({1: [7]}, length=40.0)
+    h.baseline = 5.0
+    h.fault(6.0, 10.0)
+    for k in range(400):
+        at = k / 10
+        slow = 10 <= at < slow_until
+        outcome = OpOutcome.FAIL if 10 <= at < failed_until else OpOutcome.OK
+        h.read(1, [], at=at, took=0.8 if slow else 0.01, outcome=outcome)
+    h.noise = [line(k, **(STARVED if k in noisy else {})) for k in range(40)]
+    expected = parse_expectations({"feed_read": ("p(99) <= 200ms",), "recovery": ("<= 5s",), "invariants": ()})
+    with h.trial() as trial:
+        [check] = judge_recovery(trial, 5.0, expected.slos)
+    return check
+
+
+def test_a_recovery_that_is_late_by_noise_alone_is_inconclusive(made):
+    assert recovery(made, 14.0, ()).verdict is Outcome.PASS
+    assert recovery(made, 25.0, ()).verdict is Outcome.FAIL
+    assert recovery(made, 25.0, range(26, 30)).verdict is Outcome.FAIL
+    late = recovery(made, 25.0, range(13, 25))
+    assert late.verdict is Outcome.INCONCLUSIVE
+    assert late.reason.startswith("normal from 15 s after the undo")
+    assert late.reason.endswith("without that it could have been 3 s")
+
+
+def test_failures_are_no_matter_of_noise_in_a_recovery_either(made):
+    assert recovery(made, 10.0, range(10, 25), failed_until=25.0).verdict is Outcome.FAIL
