@@ -1,6 +1,7 @@
 """Judges SLOs: each threshold in each phase is one check, over the exact samples of the phase.
 
 A percentile needs 1 / (1 - q) samples to mean anything: with fewer, meeting it is inconclusive, missing it fails.
+A time that is too long is inconclusive when the machine's own noise explains it (`harness.judge.noise`).
 In a phase with a fault that has no witness no threshold passes: nothing is known of behaviour under that fault.
 `failures == 0` over n ops proves, with 95 % confidence, a failure rate below 3 / n (rule of three): it is printed.
 """
@@ -8,16 +9,17 @@ In a phase with a fault that has no witness no threshold passes: nothing is know
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.core.clock import NS_PER_S
 from harness.core.units import format_duration
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
-from harness.judge.case import Phase
+from harness.judge.case import Phase, Window
 from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
+from harness.judge.noise import excused, unexplained
 from harness.judge.trial import Trial, doubted
 
 EVIDENCE = 5
@@ -116,9 +118,35 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
     _decide(check, threshold, value)
     if check.verdict is Outcome.FAIL:
         check.evidence = _evidence(trial, threshold, rows, values)
+    if threshold.unit == "ns":
+        _weigh_noise(trial, phase, threshold, check, rows, values)
     if threshold.aggregation == "failures" and count:
         check.reason = failure_reason(count, failed)
     return check
+
+
+def _weigh_noise(
+    trial: Trial, phase: Phase, threshold: Threshold, check: Check, rows: str, values: dict[str, Any]
+) -> None:
+    """State what the machine alone took; a bound that is missed by its noise is inconclusive."""
+    span = Window(phase.start_ns, phase.end_ns)
+    check.machine = _machine(trial, span, threshold)
+
+    def quiet_value(noisy: Sequence[Window]) -> float | None:
+        condition = unexplained(noisy, "due_ns", "(due_ns + value_ns)", threshold.bound)
+        [(count, value)] = trial.rows(
+            f"SELECT count(*) FILTER (ok), {aggregate(threshold)} FROM sample WHERE {rows} AND {condition}", **values
+        )
+        return float(value) if count >= needed_samples(threshold) else None
+
+    if check.verdict is Outcome.FAIL:
+        excused(check, trial.noise.excuse(span, threshold, quiet_value))
+
+
+def _machine(trial: Trial, span: Window, threshold: Threshold) -> float | None:
+    """What the machine alone took, as a check shows it; None: it was not measured."""
+    machine_ns = trial.noise.machine_ns(span, threshold)
+    return None if machine_ns is None else shown(threshold, machine_ns)
 
 
 def aggregate(threshold: Threshold) -> str:
@@ -223,6 +251,10 @@ def _judge_target(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, ch
             check.reason = f"{other} cannot be read from the target's metrics"
             return check
     _decide(check, threshold, value)
+    if threshold.unit == "ns" and check.value is not None:
+        span = Window(phase.start_ns, phase.end_ns)
+        check.machine = _machine(trial, span, threshold)
+        excused(check, trial.noise.excuse_total(span, threshold, value))
     if check.value is not None and math.isinf(check.value):
         check.value = None
     return check
