@@ -19,7 +19,18 @@ from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, ti
 from harness.report.run_data import Curve, PhaseWindow, Rows, RunData
 from harness.report.scales import milliseconds
 from harness.report.svg import safe_colour
-from harness.report.wording import bound_text, counted, failing_first, headline, number, sentences, value_text
+from harness.report.wording import (
+    bound_text,
+    counted,
+    failing_first,
+    headline,
+    machine_sentences,
+    machine_text,
+    number,
+    sentences,
+    value_text,
+    with_unit,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
@@ -94,6 +105,8 @@ def render(data: RunData) -> str:
             curves=_curves(data.percentiles, data.phases),
             op_curves=_curves({k: c.curve for k, c in data.histograms.items()}, data.phases),
             histograms=_histogram_rows(data.histograms),
+            machine_words=machine_sentences(data.verdict),
+            machine_chart=_machine_chart(data, frame),
             counts=_flat(data.verdict.counts),
             commands=_commands(data),
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -118,6 +131,8 @@ def _environment() -> Environment:
         colour=safe_colour,
         value=value_text,
         bound=bound_text,
+        machine=machine_text,
+        share=lambda share: with_unit(share, "share"),
         split_name=split_name,
     )
     return environment
@@ -170,6 +185,13 @@ def _sections(data: RunData, frame: TimeFrame) -> list[Section]:
         if panels:
             sections.append(Section(name, title, about, upper, failures, panels))
     return sections
+
+
+def _machine_chart(data: RunData, frame: TimeFrame) -> Markup:
+    """What the machine alone took over time; empty when it was not measured."""
+    if not data.machine:
+        return Markup()
+    return time_chart(Metric("The machine alone", data.machine, "p99", "echoes"), frame)
 
 
 def _extent(series: dict[str, Rows]) -> list[float]:

@@ -11,6 +11,8 @@ from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
 from harness.judge.case import Fault, LoadReport, as_it_acted
+from harness.judge.machine import echoes_per_line
+from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
 
 T = TypeVar("T")
@@ -101,6 +103,8 @@ class RunData(msgspec.Struct, kw_only=True):
     load: list[LoadReport]
     per_second: dict[str, dict[str, Rows]]
     """metric -> series -> rows [second, p50, p95 or p99, max, count, failed]; milliseconds"""
+    machine: Rows
+    """what the machine alone took: rows [second, p50, p99, max, count]; milliseconds"""
     percentiles: dict[str, list[tuple[float, float]]]
     """ "metric|scope|author|phase" -> [(percentile, ms)] """
     histograms: dict[str, Curve]
@@ -131,6 +135,7 @@ def read_run(run: RunDirectory) -> RunData:
         faults=[_fault(as_it_acted(f), t0_ns) for f in _read_lines(run.faults, Fault)],
         load=_read_lines(run.generator, LoadReport),
         per_second=series.per_second,
+        machine=echoes_per_line(_read_lines(run.noise, NoiseRow), t0_ns),
         percentiles=series.percentiles,
         histograms=_read(run.histograms / "merged.json", dict[str, Curve]) or {},
     )

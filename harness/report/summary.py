@@ -6,7 +6,15 @@ import re
 
 from harness.core.verdict import Check, Outcome
 from harness.report.run_data import RunData
-from harness.report.wording import bound_text, counted, failing_first, headline, sentences, value_text
+from harness.report.wording import (
+    bound_text,
+    counted,
+    failing_first,
+    headline,
+    machine_sentences,
+    measured_text,
+    sentences,
+)
 
 EVIDENCE_LINES = 3
 MARK = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "⚠️"}
@@ -25,6 +33,8 @@ def render(data: RunData) -> str:
         _plain(headline(verdict)),
         "",
         f"Seed {verdict.seed}{target}. {tally or 'No checks'}.",
+        "",
+        _plain(" ".join(machine_sentences(verdict))),
     ]
     troubles = [c for c in failing_first(verdict.checks) if c.verdict != Outcome.PASS and not c.skipped]
     if troubles:
@@ -43,7 +53,7 @@ def render(data: RunData) -> str:
 
 
 def _row(check: Check) -> str:
-    cells = [MARK[check.verdict], *map(_plain, (check.name, check.phase, value_text(check), bound_text(check)))]
+    cells = [MARK[check.verdict], *map(_plain, (check.name, check.phase, measured_text(check), bound_text(check)))]
     return f"| {' | '.join(cells)} |"
 
 

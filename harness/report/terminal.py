@@ -22,7 +22,15 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.verdict import Check, Outcome, Verdict
-from harness.report.wording import bound_text, failing_first, headline, range_text, sentences
+from harness.report.wording import (
+    bound_text,
+    failing_first,
+    headline,
+    machine_range_text,
+    machine_sentences,
+    range_text,
+    sentences,
+)
 
 PLAIN_EVERY_S = 10.0
 EVIDENCE_LINES = 3
@@ -161,6 +169,7 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column, justify in (("", "left"), ("check", "left"), ("phase", "left"), ("value", "right"), ("bound", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=column != "check")
+    table.add_column("machine alone", justify="right", style="dim", no_wrap=True)
     table.add_column("seen", justify="right", style="dim")
     for same in _together(failing_first(verdict.checks)):
         table.add_row(*_check_cells(same))
@@ -168,6 +177,8 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
     for check in failing_first(verdict.checks):
         if check.verdict != Outcome.PASS and not check.skipped:
             _print_evidence(check, console)
+    for said in machine_sentences(verdict):
+        console.print(Text(said, style="dim"), soft_wrap=True)
     sentence = Text(headline(verdict), style=STYLE[verdict.verdict])
     console.print(Text.assemble((f"{verdict.verdict.upper()} ", STYLE[verdict.verdict]), sentence), soft_wrap=True)
     if report is not None:
@@ -186,13 +197,13 @@ def _together(checks: Sequence[Check]) -> list[list[Check]]:
 def _check_cells(same: Sequence[Check]) -> list[Text]:
     check = same[0]
     if check.skipped:
-        return [Text(word, style="dim") for word in ("–", check.name, check.phase, "skipped", "", "")]
+        return [Text(word, style="dim") for word in ("–", check.name, check.phase, "skipped", "", "", "")]
     mark = Text(MARK[check.verdict], style=STYLE[check.verdict])
     name = Text(check.name, style="" if check.verdict == Outcome.PASS else STYLE[check.verdict])
     seen = sum(c.observations for c in same)
     phase = check.phase if len(same) == 1 else f"{len(same)} phases"
-    cells = [Text(phase), Text(range_text(same)), Text(bound_text(check)), Text(f"{seen:,}" if seen else "")]
-    return [mark, name, *cells]
+    cells = [phase, range_text(same), bound_text(check), machine_range_text(same), f"{seen:,}" if seen else ""]
+    return [mark, name, *map(Text, cells)]
 
 
 def _print_evidence(check: Check, console: Console) -> None:

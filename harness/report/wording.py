@@ -55,6 +55,39 @@ def value_text(check: Check) -> str:
     return with_unit(check.value, check.unit)
 
 
+def machine_text(check: Check) -> str:
+    """What the machine alone took meanwhile; empty: it is no time, or the machine was not measured."""
+    return f"machine alone: {with_unit(check.machine, check.unit)}" if check.machine is not None else ""
+
+
+def measured_text(check: Check) -> str:
+    """The same in one: "12.3 ms (machine alone: 0.4 ms)"."""
+    beside = machine_text(check)
+    return f"{value_text(check)} ({beside})" if beside and check.value is not None else value_text(check)
+
+
+def machine_range_text(checks: Sequence[Check]) -> str:
+    """The most that the machine alone took beside several checks."""
+    measured = [c for c in checks if c.machine is not None]
+    most = max(measured, key=lambda c: c.machine or 0.0, default=None)
+    return with_unit(most.machine, most.unit) if most is not None else ""
+
+
+def machine_sentences(verdict: Verdict) -> list[str]:
+    """What the machine alone did: the noise floor, of the first phase without a fault, and when it starved the run."""
+    calm = [m for m in verdict.machine if m.echoes and m.kind == "baseline"] or [m for m in verdict.machine if m.echoes]
+    if not calm:
+        return ["The machine was not measured beside the run: no time is excused by its noise."]
+    floor = calm[0]
+    taken = f"others took {with_unit(floor.outside + floor.steal, 'share')} of its processors"
+    said = [
+        f"Noise floor ({floor.phase}): an echo on this machine alone took {number(floor.p50_ms)} ms at the median, "
+        f"{number(floor.p99_ms)} ms at p99, {number(floor.max_ms)} ms at most; {taken}."
+    ]
+    starved = [f"{number(m.starved_s)} s of {m.phase}" for m in verdict.machine if m.starved_s]
+    return said + ([f"Others kept the run from the processors for {', '.join(starved)}."] if starved else [])
+
+
 def range_text(checks: Sequence[Check]) -> str:
     """What several checks of one name measured: the least to the most."""
     measured = sorted((c for c in checks if c.value is not None), key=lambda c: c.value or 0.0)

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harness.core.verdict import Check, CheckKind, Outcome, Verdict
+from harness.core.verdict import Check, CheckKind, MachinePhase, Outcome, Verdict
+from harness.record.noise_file import Echo, NoiseRow
 from harness.record.run_directory import RunDirectory
 
 NS = 1_000_000_000
@@ -38,6 +39,7 @@ def make_run(folder: Path, verdict: str = "fail", evil: str = "") -> RunDirector
     write(run.phases, [{"name": n, "start_ns": T0 + a * NS, "end_ns": T0 + b * NS, "kind": k} for n, a, b, k in PHASES])
     run.faults.write_bytes(msgspec.json.encode(fault(evil)) + b"\n")
     run.generator.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in generator(evil)))
+    run.noise.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in noise(random)))
     write(run.series, series(random))
     write(run.histograms / "merged.json", histograms(random))
     return run
@@ -93,7 +95,32 @@ def sample_verdict(outcome: str, evil: str) -> Verdict:
         seed=42,
         checks=checks,
         counts=counts if outcome == "fail" else {},
+        machine=machine() if outcome != "pass" else [],
     )
+
+
+def machine() -> list[MachinePhase]:
+    calm = {"echoes": 1_000, "seconds": 20.0, "p50_ms": 0.21, "p95_ms": 0.4, "p99_ms": 1.3, "max_ms": 4.2}
+    busy = {"own": 0.61, "outside": 0.03, "steal": 0.02, "waited": 0.2, "running": 3.4, "pressure_cpu": 0.31}
+    starved = {**calm, **busy, "max_ms": 88.0, "outside": 0.4, "starved_s": 3.0}
+    return [
+        MachinePhase(phase="warmup", kind="warmup"),
+        MachinePhase(phase="baseline", kind="baseline", **calm, **busy),
+        MachinePhase(phase="cache-down", kind="fault", **starved),
+        MachinePhase(phase="recovered", kind="recovered", **calm, **busy),
+    ]
+
+
+def noise(random: Random) -> list[NoiseRow]:
+    took = random.gamma(2.0, 150.0, (65, 50)).astype(int)
+    return [
+        NoiseRow(
+            start_ns=T0 + (k - 5) * NS,
+            end_ns=T0 + (k - 4) * NS,
+            echoes=[Echo(20_000 * e, 60, int(us) + 80) for e, us in enumerate(took[k])],
+        )
+        for k in range(65)
+    ]
 
 
 def _break(checks: list[Check], evil: str) -> None:
@@ -106,7 +133,7 @@ def _break(checks: list[Check], evil: str) -> None:
         for i in range(3)
     ]
     slow = next(c for c in checks if c.name.endswith("max <= 500ms") and c.phase == "cache-down")
-    slow.verdict, slow.value = Outcome.FAIL, 1_204
+    slow.verdict, slow.value, slow.machine = Outcome.FAIL, 1_204, 88.0
     slow.evidence = ["post 0193f2a1-8c11 due at 20.412 s reached user 8123 in us-east at 21.616 s, after 1,204 ms"]
 
 

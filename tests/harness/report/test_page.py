@@ -94,7 +94,7 @@ def test_every_check_is_listed(reported: Reported) -> None:
 
 def test_charts_are_well_formed_and_described(reported: Reported) -> None:
     charts = [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page_of(reported()), re.DOTALL)]
-    assert len(charts) == 5 + 3 + 6
+    assert len(charts) == 5 + 1 + 3 + 6
     for chart in charts:
         assert chart.get("role") == "img"
         assert len(chart.get("aria-label", "")) > 20
@@ -106,8 +106,8 @@ def test_charts_are_well_formed_and_described(reported: Reported) -> None:
 
 def test_faults_are_shaded_in_their_colour_and_labelled(reported: Reported) -> None:
     page = page_of(reported())
-    assert page.count('fill="#c8385a"') == 5 * 2
-    assert page.count(">kill us-east.memcached</text>") == 5
+    assert page.count('fill="#c8385a"') == 6 * 2
+    assert page.count(">kill us-east.memcached</text>") == 6
     assert "process 4711 is gone" in page
 
 
@@ -150,7 +150,7 @@ def test_a_torn_line_of_faults_is_left_out(tmp_path: Path) -> None:
     with run.faults.open("ab") as file:
         file.write(b'{"id": "f2", "ki')
     write_reports(run)
-    assert page_of(run).count("kill us-east.memcached</text>") == 5
+    assert page_of(run).count("kill us-east.memcached</text>") == 6
 
 
 def test_a_refused_fault_is_listed_but_not_shaded(tmp_path: Path) -> None:
@@ -180,3 +180,23 @@ def test_names_of_faults_never_touch(tmp_path: Path) -> None:
     frame = TimeFrame([PhaseWindow(name="all", kind="fault", start_s=0, end_s=60)], windows)
     assert [lane for _, lane in frame.lanes()] == [0, 1, 2, 0]
     assert frame.top > TimeFrame(frame.phases, windows[:1]).top
+
+
+def test_the_machine_has_its_section_and_stands_beside_times(reported: Reported) -> None:
+    page = page_of(reported())
+    section = page[page.index('<section id="machine">') :]
+    assert "Noise floor (baseline)" in section
+    assert 'data-chart="' in section[: section.index("</section>")]
+    assert page.count("machine alone: 88 ms") == 2  # among the troubles and in the table
+
+
+def test_a_run_whose_machine_was_not_measured_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "pass")
+    run.noise.unlink()
+    write_reports(run)
+    section = page_of(run)
+    section = section[section.index('<section id="machine">') :]
+    section = section[: section.index("</section>")]
+    assert "was not measured" in section
+    assert "<table" not in section
+    assert "<svg" not in section

@@ -125,3 +125,18 @@ def test_markup_in_texts_is_shown_as_it_is() -> None:
     made = console(terminal=False, width=200)
     print_verdict(sample_verdict("fail", "[red]x[/red][/]"), made)
     assert "[red]x[/red][/]" in text_of(made)
+
+
+def test_what_the_machine_alone_took_stands_beside_and_below() -> None:
+    made = console(terminal=False, width=140)
+    print_verdict(sample_verdict("fail", ""), made)
+    text = text_of(made)
+    assert re.search(r"1,204 ms +500 ms +88 ms", text)
+    assert "Noise floor (baseline): an echo on this machine alone took 0.21 ms at the median" in text
+    assert "Others kept the run from the processors for 3 s of cache-down." in text
+
+
+def test_a_machine_that_was_not_measured_is_said() -> None:
+    made = console(terminal=False)
+    print_verdict(sample_verdict("pass", ""), made)
+    assert "The machine was not measured beside the run" in text_of(made)
