@@ -193,11 +193,7 @@ class Case:
         injected = [f for f in self.faults if f.injected_ns is not None]
         for fault in sorted(injected, key=lambda f: f.injected_ns or 0):
             start = (fault.injected_ns or 0) - self.clock_error_ns
-            end = (
-                FOREVER_NS
-                if fault.undone_ns is None
-                else fault.undone_ns + self.convergence_ns + self.clock_error_ns
-            )
+            end = FOREVER_NS if fault.undone_ns is None else fault.undone_ns + self.convergence_ns + self.clock_error_ns
             if windows and start <= windows[-1].end_ns:
                 windows[-1] = Window(windows[-1].start_ns, max(end, windows[-1].end_ns))
             else:

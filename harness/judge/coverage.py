@@ -3,7 +3,7 @@
     due_item  "user", pid, author, sent/ack_ns, region, own, celebrity, shallow: posts that belong into a user's feed,
               because an edge that never changed since 5 s before the acknowledgement says so
     covered   op, pid, "user", ..., present, age_ns: each undegraded page with each such post in its key range that was
-              acknowledged age_ns before the page was asked for
+              acknowledged at least age_ns before the page was asked for (less than sent - ack by the clocks' error)
 
 `shallow` posts are surely among the newest `feed_depth` arrivals of the feed; deeper ones are not judged.
 """
@@ -22,33 +22,38 @@ def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     """Create the tables of this module."""
     depth = int(FEED_DEPTH * _DEPTH_MARGIN)
     con.execute(_DUE, {"stable": STABLE_EDGE_NS, "depth": depth, "slack": case.convergence_ns + case.celebrity_ns})
-    con.execute(_COVERED)
-    con.execute(_ABSENT)
+    con.execute(_COVERED, {"error": case.clock_error_ns})
+    con.execute(_ABSENT, {"error": case.clock_error_ns})
     con.execute(_MARK_ABSENT)
 
 
-# A post is deep when `feed_depth` others may have arrived after it. Arrival is known to within the slack only.
+# A post is deep when `feed_depth` others may have arrived after it. Arrival is known to within the slack only;
+# withdrawn posts took a place too, and those of authors whose edge changed may have.
 _DUE = """
 CREATE TABLE due_item AS
-WITH own AS (
-  SELECT e.follower AS "user", p.pid, p.author, p.sent_ns, p.ack_ns, p.region, e.follower = p.author AS own, p.celebrity
+WITH arrival AS (
+  SELECT e.follower AS "user", p.pid, p.author, p.sent_ns, p.ack_ns, p.region, e.follower = p.author AS own,
+         p.celebrity, NOT p.withdrawn AND e.since_ns <= p.ack_ns - $stable AS due
   FROM edge e JOIN post p ON p.author = e.author
-  WHERE NOT p.deleted AND e.since_ns <= p.ack_ns - $stable
+  UNION ALL
+  SELECT c.follower, p.pid, p.author, p.sent_ns, p.ack_ns, p.region, false, p.celebrity, false
+  FROM change c JOIN post p ON p.author = c.author WHERE NOT c.refollowed
 ), busy AS (
-  SELECT "user" FROM own GROUP BY "user" HAVING count(*) > $depth
+  SELECT "user" FROM arrival GROUP BY "user" HAVING count(*) > $depth
 ), deep AS (
-  SELECT "user", pid FROM own SEMI JOIN busy USING ("user")
+  SELECT "user", pid FROM arrival SEMI JOIN busy USING ("user")
   QUALIFY count(*) OVER (PARTITION BY "user" ORDER BY sent_ns
                          RANGE BETWEEN $slack::BIGINT PRECEDING AND UNBOUNDED FOLLOWING) > $depth
 )
-SELECT o.*, d.pid IS NULL AS shallow FROM own o LEFT JOIN deep d ON d."user" = o."user" AND d.pid = o.pid
+SELECT a.* EXCLUDE (due), d.pid IS NULL AS shallow
+FROM arrival a LEFT JOIN deep d ON d."user" = a."user" AND d.pid = a.pid WHERE a.due
 """
 
 _COVERED = """
 CREATE TABLE covered AS
 SELECT g.op, d.pid, d."user", d.own, d.celebrity, d.region <> g.region AS remote, g.region, g.final,
-       g.sent_ns, d.ack_ns, g.sent_ns - d.ack_ns AS age_ns, true AS present
-FROM page g JOIN due_item d ON d."user" = g."user" AND d.pid >= g.lo AND d.pid < g.hi AND d.ack_ns <= g.sent_ns
+       g.sent_ns, d.ack_ns, g.sent_ns - d.ack_ns - $error AS age_ns, true AS present
+FROM page g JOIN due_item d ON d."user" = g."user" AND d.pid >= g.lo AND d.pid < g.hi AND d.ack_ns + $error <= g.sent_ns
 WHERE NOT g.degraded AND d.shallow
 """
 
@@ -60,7 +65,8 @@ WITH due AS (SELECT op, count(*) AS n, sum(hash(pid)) AS digest FROM covered GRO
 shown AS (
   SELECT i.op, count(*) AS n, sum(hash(i.pid)) AS digest
   FROM item i JOIN page g ON g.op = i.op JOIN due_item d ON d."user" = g."user" AND d.pid = i.pid
-  WHERE NOT g.degraded AND d.shallow AND i.pid >= g.lo AND i.pid < g.hi AND d.ack_ns <= g.sent_ns GROUP BY i.op
+  WHERE NOT g.degraded AND d.shallow AND i.pid >= g.lo AND i.pid < g.hi
+    AND d.ack_ns + $error <= g.sent_ns GROUP BY i.op
 ), doubtful AS (
   SELECT d.op FROM due d LEFT JOIN shown s ON s.op = d.op WHERE s.op IS NULL OR s.n <> d.n OR s.digest <> d.digest
 )

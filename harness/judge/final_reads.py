@@ -1,6 +1,7 @@
-"""Whether the final reads are fit to judge by: what a failed one would have shown is unknown.
+"""The final reads: from when on nothing may be on its way any more, and whether they are fit to judge by.
 
-The checkers that rest on final reads (durability, convergence) cannot pass when more than 1 % of them failed.
+What a failed one would have shown is unknown: the checkers that rest on final reads (durability, convergence,
+tier_equivalence) cannot pass when more than 1 % of them failed.
 """
 
 from __future__ import annotations
@@ -23,3 +24,14 @@ def failed_final_reads(trial: Trial) -> str:
     if failed <= FAILED_SHARE * reads:
         return ""
     return f"{failed:,} of {reads:,} final reads failed, the first with {first.strip() or 'no reason recorded'}"
+
+
+def settled_ns(trial: Trial) -> int:
+    """When all regions must agree: max(last acknowledgement + C, heal + T).
+
+    C is the cross-region promise, with a celebrity the celebrity promise on top; T the convergence time.
+    """
+    case = trial.case
+    last_ack = trial.number("SELECT max(ack_ns) FROM post") + case.clock_error_ns
+    patience = case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
+    return max(last_ack + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)

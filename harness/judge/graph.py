@@ -1,11 +1,14 @@
 """Who follows whom, and since when it counts, as DuckDB tables.
 
-    base     follower, author: the population's follow edges (complete; empty without a population)
+    base     follower, author, hot: the population's follow edges (complete; empty without a population); hot is NULL
+             where the population does not say which edges are
     star     author: celebrities, who take the throttled path
-    change   follower, author, done_ns, refollowed: pairs whose edge changed during the run
+    change   follower, author, done_ns, refollowed, followed: pairs whose edge changed during the run, or may have.
+             Only a refollowed one is known again afterwards
     edge     follower, author, since_ns: edges that stay unchanged from since_ns to the end of the run; followers who
              read or listen, authors who post; everybody follows himself
 
+An edge made during a fault counts from the end of the fault's window: until then regions need not agree about it.
 In a run that starts with nobody joined an edge counts from when both sides were seen joined and imported.
 """
 
@@ -26,7 +29,7 @@ def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     _load_base(con, case.run.population)
     con.execute(_STAR, {"celebrities": case.celebrities, "threshold": _threshold(case.run.population)})
     con.execute("UPDATE post SET celebrity = true WHERE author IN (SELECT author FROM star)")
-    con.execute(_CHANGE)
+    con.execute(_CHANGE, {"cross": case.cross_region_ns})
     con.execute(_JOINED)
     con.execute(_EDGE, {"always": -FOREVER_NS, "joined_all": case.scenario.population.joined == "all"})
 
@@ -48,13 +51,17 @@ def knows_all_follows(con: duckdb.DuckDBPyConnection, case: Case) -> bool:
 def _load_base(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     offsets, followees = folder / "offsets.npy", folder / "followees.npy"
     if not offsets.exists() or not followees.exists():
-        con.execute("CREATE TABLE base (follower BIGINT, author BIGINT)")
+        con.execute("CREATE TABLE base (follower BIGINT, author BIGINT, hot BOOLEAN)")
         return
     starts = np.load(offsets)
     followers = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
     columns: dict[str, Any] = {"follower": followers, "author": np.load(followees).astype(np.int64)}
+    hot = folder / "hot.npy"
+    if hot.exists():
+        columns["hot"] = np.load(hot) != 0
     con.register("base_columns", columns)
-    con.execute("CREATE TABLE base AS SELECT follower, author FROM base_columns")
+    is_hot = "hot" if hot.exists() else "NULL::BOOLEAN"
+    con.execute(f"CREATE TABLE base AS SELECT follower, author, {is_hot} AS hot FROM base_columns")
     con.unregister("base_columns")
 
 
@@ -71,18 +78,33 @@ SELECT range AS author FROM range($celebrities)
 UNION SELECT author FROM base GROUP BY author HAVING count(*) >= $threshold
 """
 
+# An edge is known again when all that was asked for was answered and the last of it was a follow, sent when everything
+# else had had time to get to its region, with no block left open. (The target decides whether a block ends a follow.)
 _CHANGE = """
 CREATE TABLE change AS
-WITH mutual AS (
-  SELECT "user" AS follower, author, kind, sent_ns, done_ns, outcome FROM op
-  WHERE kind IN ('follow', 'unfollow', 'block') AND outcome <> 'fail'
+WITH word AS (
+  SELECT "user" AS follower, author, "user" AS actor, kind, region, sent_ns, done_ns, outcome FROM op
+  WHERE kind IN ('follow', 'unfollow', 'block', 'unblock') AND outcome <> 'fail'
   UNION ALL
-  SELECT author, "user", kind, sent_ns, done_ns, outcome FROM op WHERE kind = 'block' AND outcome <> 'fail'
+  SELECT author, "user", "user", kind, region, sent_ns, done_ns, outcome FROM op
+  WHERE kind IN ('block', 'unblock') AND outcome <> 'fail'
+), pair AS (
+  SELECT follower, author, max(done_ns) AS done_ns, bool_and(outcome = 'ok') AS answered,
+         bool_or(kind = 'follow') AS followed, arg_max(kind, sent_ns) AS last, arg_max(region, sent_ns) AS region,
+         max(sent_ns) AS sent_ns
+  FROM word GROUP BY follower, author
+), doubtful AS (
+  SELECT follower, author FROM word WHERE kind IN ('block', 'unblock') GROUP BY follower, author, actor
+  HAVING arg_max(kind, sent_ns) = 'block' OR max(done_ns) FILTER (kind = 'block') > max(sent_ns)
+  UNION
+  SELECT w.follower, w.author FROM word w JOIN pair p ON p.follower = w.follower AND p.author = w.author
+  WHERE w.sent_ns < p.sent_ns
+    AND CASE WHEN w.region = p.region THEN w.done_ns ELSE deadline(w.done_ns, $cross) END > p.sent_ns
 )
-SELECT follower, author, max(done_ns) AS done_ns,
-       bool_and(outcome = 'ok' AND kind <> 'block') AND arg_max(kind, sent_ns) = 'follow' AS refollowed,
-       bool_or(kind = 'follow') AS followed
-FROM mutual GROUP BY follower, author
+SELECT p.follower, p.author, p.done_ns, p.followed,
+       p.answered AND p.last = 'follow' AND d.follower IS NULL AS refollowed
+FROM pair p LEFT JOIN (SELECT DISTINCT follower, author FROM doubtful) d
+  ON d.follower = p.follower AND d.author = p.author
 """
 
 _JOINED = """
@@ -109,7 +131,7 @@ kept AS (
   FROM kept k LEFT JOIN joined f ON f."user" = k.follower LEFT JOIN joined a ON a."user" = k.author
 )
 SELECT follower, author, since_ns FROM dated WHERE since_ns IS NOT NULL
-UNION ALL SELECT c.follower, c.author, c.done_ns FROM change c
+UNION ALL SELECT c.follower, c.author, deadline(c.done_ns, 0) FROM change c
   SEMI JOIN audience a ON a."user" = c.follower WHERE c.refollowed AND c.follower <> c.author
 UNION ALL SELECT w.author, w.author, $always FROM writer w SEMI JOIN audience a ON a."user" = w.author
 """

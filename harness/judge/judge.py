@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.verdict import Check, Outcome, Verdict, worst
-from harness.judge import coverage, graph, metrics, streams
+from harness.judge import barred, coverage, graph, metrics, streams
 from harness.judge.case import Case, read_case
 from harness.judge.expressions import Expectations, parse_expectations
 from harness.judge.generator import judge_generator
@@ -70,6 +70,7 @@ def open_trial(case: Case, ops: Path) -> Iterator[Trial]:
     """The trial of a case whose history is `ops` (Parquet), all tables built; they are gone afterwards."""
     with open_tables(case, ops) as con:
         graph.build(con, case)
+        barred.build(con, case)
         coverage.build(con, case)
         streams.build(con)
         metrics.build(con)

@@ -1,4 +1,7 @@
-"""Series for the report: latency over time, a row a second, and exact percentile curves. Written as series.json."""
+"""Series for the report: latency over time, a row a second, exact percentile curves, and the staleness curve.
+
+Written as series.json.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 
 from harness.core.clock import NS_PER_S
 from harness.judge.case import Case, Fault
+from harness.judge.staleness import staleness
 from harness.judge.trial import Trial
 
 CURVE = (0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 100)
@@ -48,6 +52,7 @@ def make_series(trial: Trial) -> dict[str, Any]:
         "phases": phases_in_seconds(case),
         "faults": [_fault(case, f) for f in case.faults if f.injected_ns is not None],
         "percentiles": _curves(trial),
+        "staleness": staleness(trial),
     }
 
 

@@ -3,13 +3,16 @@
     op       every row of the history, scalar columns
     post_id  every post id that was written or seen -> pid; a larger pid stands higher on a page (timestamp, then id)
     item     op, i (place on the page, from 1), pid, ts_us, author, hash: one row an item of a successful read
-    post     pid, author, region, session, due/sent/ack_ns, ts_us, hash, celebrity, deleted: acknowledged posts
+    post     pid, author, region, session, due/sent/ack_ns, ts_us, hash (0: not known), celebrity, withdrawn (somebody
+             deleted, hid or moderated it, or may have): acknowledged posts
     page     successful feed pages with the key range they cover: lo <= pid < hi
     walk     pages of one walk together
 
+and the macros phase_of(time), the name of the phase or '', and deadline(ready, allowed), see `_deadline`.
+
 `harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
-`harness.judge.streams` the streams and their events. Tables live in memory; large intermediates spill into the run
-directory.
+`harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in
+memory; large intermediates spill into the run directory.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import duckdb
 
 from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
 
+WITHDRAWALS = "('delete', 'hide', 'show', 'moderate', 'lift')"
+"""kinds of op after which a post need not be in a feed, as SQL"""
 THREADS = 2
 MEMORY_LIMIT = "3GB"
 SPILL_FOLDER = ".judge-spill"
@@ -48,6 +53,7 @@ def build(con: duckdb.DuckDBPyConnection, case: Case, ops: Path) -> None:
     path = str(ops).replace("'", "''")
     con.execute(f"CREATE VIEW history AS SELECT * FROM read_parquet('{path}')")
     _phases(con, case)
+    _deadline(con, case)
     con.execute(_OP)
     con.execute(_POST_ID)
     con.execute(_ITEM)
@@ -65,6 +71,18 @@ def _phases(con: duckdb.DuckDBPyConnection, case: Case) -> None:
         name = p.name.replace("'", "''")
         arms += f" WHEN t >= {p.start_ns} AND t < {p.end_ns} THEN '{name}'"
     con.execute(f"CREATE MACRO phase_of(t) AS {f'CASE {arms} ELSE {chr(39) * 2} END' if arms else chr(39) * 2}")
+
+
+def _deadline(con: duckdb.DuckDBPyConnection, case: Case) -> None:
+    """Macro deadline(ready, allowed): by when something must hold that was `ready` and may take as long as `allowed`.
+
+    That is ready + allowed; when it runs into a fault window (injection to undo + T), not before the window's end.
+    """
+    ends = "".join(
+        f", CASE WHEN ready < {w.end_ns} AND ready + allowed > {w.start_ns} THEN {w.end_ns} ELSE 0 END"
+        for w in case.fault_windows
+    )
+    con.execute(f"CREATE MACRO deadline(ready, allowed) AS greatest(ready + allowed{ends})")
 
 
 _OP = """
@@ -99,23 +117,28 @@ FROM (
 ) s JOIN post_id k ON k.id = s.post
 """
 
-# A retried POST may have taken effect at its first attempt: what matters below is when the first one was sent.
-_POST = """
+# A retried POST may have taken effect at its first attempt: what matters below is when the first one was sent. A repeat
+# answers with the first one's post, whatever its own text says; which was first is known when that one was answered
+# before the next was sent.
+_POST = f"""
 CREATE TABLE post AS
 WITH attempt AS (
-  SELECT "user", region, idempotency_key, min(sent_ns) AS first_ns FROM op
-  WHERE kind = 'post' AND idempotency_key <> '' GROUP BY ALL
-), gone AS (
-  SELECT DISTINCT post FROM op WHERE kind = 'delete' AND outcome <> 'fail'
+  SELECT "user", region, idempotency_key, min(sent_ns) AS first_ns,
+         CASE WHEN count(DISTINCT text_hash) = 1 OR (arg_min(outcome, sent_ns) = 'ok' AND
+                   arg_min(done_ns, sent_ns) <= coalesce(min(sent_ns, 2)[2], {FOREVER_NS}))
+              THEN arg_min(text_hash, sent_ns) ELSE 0 END AS hash
+  FROM op WHERE kind = 'post' AND idempotency_key <> '' AND outcome <> 'fail' GROUP BY ALL
+), withdrawn AS (
+  SELECT DISTINCT post FROM op WHERE kind IN {WITHDRAWALS} AND outcome <> 'fail'
 )
 SELECT k.pid, k.id, arg_min(o."user", o.done_ns) AS author, arg_min(o.region, o.done_ns) AS region,
        arg_min(o.session, o.done_ns) AS session, min(o.due_ns) AS due_ns,
        min(least(o.sent_ns, coalesce(a.first_ns, o.sent_ns))) AS sent_ns, min(o.done_ns) AS ack_ns,
-       min(o.ts_us) AS ts_us, min(o.text_hash) AS hash,
-       bool_or(o.celebrity) AS celebrity, bool_or(g.post IS NOT NULL) AS deleted
+       min(o.ts_us) AS ts_us, min(coalesce(a.hash, o.text_hash)) AS hash,
+       bool_or(o.celebrity) AS celebrity, bool_or(g.post IS NOT NULL) AS withdrawn
 FROM op o JOIN post_id k ON k.id = o.post
 LEFT JOIN attempt a ON a."user" = o."user" AND a.region = o.region AND a.idempotency_key = o.idempotency_key
-LEFT JOIN gone g ON g.post = o.post
+LEFT JOIN withdrawn g ON g.post = o.post
 WHERE o.kind = 'post' AND o.outcome = 'ok' GROUP BY k.pid, k.id
 """
 

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.case import EVIDENCE_LIMIT, Case, Window
 from harness.judge.noise import Noise
+from harness.judge.power import power_text
+from harness.judge.tables import WITHDRAWALS
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,7 +98,7 @@ class Trial:
     def ignored(self, user: int) -> set[int]:
         """Posts whose absence from the user's feed means nothing.
 
-        Deleted; of an author whose edge to the user changed during the run; so deep that newer arrivals may have
+        Withdrawn; of an author whose edge to the user changed during the run; so deep that newer arrivals may have
         pushed them out; or not known to be written and seen in a single read (the business of no_phantom).
         """
         everybody = self._hidden.get(_EVERYBODY, set())
@@ -129,7 +131,8 @@ class Trial:
 
 _EVERYBODY = -1
 _HIDDEN = f"""
-SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'delete' AND o.outcome <> 'fail'
+SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post
+  WHERE o.kind IN {WITHDRAWALS} AND o.outcome <> 'fail'
 UNION
 SELECT {_EVERYBODY}, i.pid FROM item i ANTI JOIN post p ON p.pid = i.pid GROUP BY i.pid HAVING count(*) = 1
 UNION
@@ -216,6 +219,8 @@ def _reason(found: Finding) -> str:
         first = "nothing was observed"
     else:
         first = f"no violation in {found.observations:,} observations"
+        if found.value is None:
+            first += f" ({power_text(found.observations)})"
     return "; ".join(part for part in (first, found.unproven, found.note) if part)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.readings import Ints, Readings, survey
 from harness.judge.sweep import Sweep, Vanished
 from harness.judge.trial import Trial
@@ -41,13 +42,15 @@ def vanished_sentences(trial: Trial, vanished: Sequence[Vanished], what: str) ->
     facts = {row[0]: row[1:] for row in rows}
     first = sorted(vanished, key=lambda v: facts[v.op][3])[:EVIDENCE_LIMIT]
     names = trial.post_names(v.item for v in first)
-    at = trial.case.at
     sentences = []
     for v in first:
         user, session, region, sent, _ = facts[v.op]
-        seen = f"seen at {at(facts[v.seen_op][4])}" if v.seen_op else "there since before the run"
+        seen = facts[v.seen_op][4] if v.seen_op else -1
         sentences.append(
-            f"post {names[v.item]}, {seen}, is missing from the {what} of user {user} ({session}) in {region} "
-            f"at {at(sent)}"
+            story(
+                trial.case,
+                Moment(seen, f"post {names[v.item]} {'seen' if v.seen_op else 'there'}"),
+                Moment(sent, f"missing from the {what} of user {user} ({session}) in {region}"),
+            )
         )
     return sentences

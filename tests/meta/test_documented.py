@@ -8,6 +8,8 @@ import pytest
 from chaos.faults import KINDS
 from harness.cli import COMMANDS
 from harness.contract.profile import load_profile
+from harness.core.load_rates import LOAD
+from harness.core.op import OP_METRICS
 from harness.judge.invariants import CHECKERS
 from harness.run.scenario_file import load_scenario, scenario_paths
 from reference_server.flags import FLAGS, PRESETS
@@ -35,6 +37,12 @@ def test_the_catchers_named_in_the_readme_are_checkers():
     assert catchers <= set(CHECKERS)
 
 
+@pytest.mark.parametrize("name", CHECKERS)
+def test_every_invariant_is_on_their_page(name):
+    page = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| \d+ \| `{name}` \|", page, re.MULTILINE)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_readme(command):
     assert re.search(rf"\b{command}\b", README)
@@ -44,6 +52,11 @@ def test_every_command_is_in_the_readme(command):
 def test_every_scenario_is_in_the_readme_and_is_short(name):
     assert f"`{name}`" in README
     assert load_scenario(name).duration_s <= 120
+
+
+@pytest.mark.parametrize("name", [*(f"`{rate}`" for rate in LOAD), *(f"`{metric}`" for metric in OP_METRICS.values())])
+def test_every_rate_and_every_metric_of_ops_is_on_the_page_of_scenarios(name):
+    assert name in (ROOT / "docs" / "extend" / "scenario.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,11 +3,9 @@
 Formally: the k-th final walk of a user in one region and his k-th in another show the same set of posts above the
 higher of their two ends, for every k, that is on all consecutive samples.
 
-Scope: walks that began after max(last acknowledgement + C, heal + T) (C cross-region promise, with a celebrity the
-celebrity promise on top); undegraded, without a hole; deleted posts, changed edges and posts beyond the newest 800
-arrivals are left out.
-Inconclusive: no user has 3 consecutive samples in two regions after that time, or more than 1 % of the final reads
-failed.
+Scope: walks that began when all regions must agree (`settled_ns`); undegraded, without a hole; withdrawn posts,
+changed edges and posts beyond the newest 800 arrivals are left out. Inconclusive: no user has 3 consecutive samples
+in two regions after that time, or more than 1 % of the final reads failed.
 """
 
 from __future__ import annotations
@@ -17,7 +15,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from harness.judge.case import EVIDENCE_LIMIT
-from harness.judge.final_reads import failed_final_reads
+from harness.judge.evidence import Moment, story
+from harness.judge.final_reads import failed_final_reads, settled_ns
 from harness.judge.trial import Checker, Finding, Trial
 
 IN_A_ROW = 3
@@ -54,12 +53,8 @@ GROUP BY ALL ORDER BY w."user", w.start_ns
 
 def check(trial: Trial) -> Finding:
     """Compare the final walks of each user across regions, round by round."""
-    case = trial.case
-    last_ack = trial.number("SELECT max(ack_ns) FROM post")
-    patience = case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
-    settled = max(last_ack + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)
     samples: dict[int, list[Sample]] = {}
-    for user, region, _, start, lo, ops in trial.rows(_WALKS, settled=settled):
+    for user, region, _, start, lo, ops in trial.rows(_WALKS, settled=settled_ns(trial)):
         items = frozenset(pid for op in ops for pid in trial.shown.of(op)) - trial.ignored(user)
         samples.setdefault(user, []).append(Sample(region, start, lo, items))
     compared, differences, rounds = 0, [], 0
@@ -98,9 +93,22 @@ def compare(user: int, k: int, one: Sample, other: Sample) -> Iterator[Differenc
 
 def _sentences(trial: Trial, differences: list[Difference]) -> list[str]:
     names = trial.post_names(d.item for d in differences)
+    acks = dict(
+        trial.rows(
+            "SELECT pid, ack_ns FROM post WHERE pid IN (SELECT unnest($pids::BIGINT[]))",
+            pids=[d.item for d in differences],
+        )
+    )
     return [
-        f"final sample {d.round + 1} of user {d.user}: post {names[d.item]} is in his feed of {d.shown_in}, "
-        f"absent from that of {d.absent_in} at {trial.case.at(d.start_ns)}"
+        story(
+            trial.case,
+            Moment(acks.get(d.item, -1), f"post {names[d.item]} written"),
+            Moment(
+                d.start_ns,
+                f"in final sample {d.round + 1} of user {d.user} it is in the feed of {d.shown_in}, "
+                f"absent from that of {d.absent_in}",
+            ),
+        )
         for d in differences
     ]
 

@@ -1,8 +1,8 @@
 """10. Cross-region staleness: what was acknowledged in one region is soon in the feeds of all others.
 
-Formally: for each post w (ok, not deleted) and each undegraded page of a stable follower in another region that covers
-w and was asked for after max(ack(w) + C, heal + T): w is on that page. C is the profile's cross-region promise (for a
-celebrity's post plus the celebrity promise), T its convergence time.
+Formally: for each post w (ok, not withdrawn) and each undegraded page of a stable follower in another region that
+covers w and was asked for after max(ack(w) + C, heal + T): w is on that page. C is the profile's cross-region promise
+(for a celebrity's post plus the celebrity promise), T its convergence time.
 
 Scope: reads before the first fault count from ack + C alone; between the first fault and heal + T nothing is judged.
 Inconclusive: no such page.
@@ -11,6 +11,7 @@ Inconclusive: no such page.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
+from harness.judge.evidence import Moment, story
 from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
@@ -42,8 +43,11 @@ def check(trial: Trial) -> Finding:
         observations=seen,
         violations=missing,
         evidence=[
-            f"post {post} acknowledged in {home} at {case.at(ack)}; absent from the read of follower {user} "
-            f"in {region} at {case.at(sent)}, {age:.3f} s later"
+            story(
+                case,
+                Moment(ack, f"post {post} acknowledged in {home}"),
+                Moment(sent, f"{age:.3f} s old, absent from the read of follower {user} in {region}"),
+            )
             for post, home, ack, user, region, sent, age in rows
         ],
         note=f"bound {case.profile.slo.cross_region_s:g} s after the acknowledgement",

@@ -4,7 +4,7 @@ Formally: let K be what earlier finished reads of the same user in the same regi
 that any two of his reads show. Each undegraded walk of at least two pages shows every member of K that lies between its
 top and the end of its last page; and each page begins below the end of the page before it.
 
-Scope: pages 0, 1, 2 ... all successful; posts that arrive during the walk may or may not be in it; deleted posts,
+Scope: pages 0, 1, 2 ... all successful; posts that arrive during the walk may or may not be in it; withdrawn posts,
 changed edges and posts beyond the newest 800 arrivals are left out.
 Inconclusive: no walk of two pages over known posts.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
+from harness.judge.evidence import Moment, story
 from harness.judge.readings import Ints, Readings
 from harness.judge.trial import Checker, Finding, Trial
 from harness.judge.vanished import NOTHING, find_vanished, vanished_sentences
@@ -59,7 +60,10 @@ def check(trial: Trial) -> Finding:
         violations=len(vanished) + len(overlaps),
         evidence=vanished_sentences(trial, vanished, "walk")
         + [
-            f"page {page} of user {user} in {region} at {trial.case.at(sent)} overlaps the page before it"
+            story(
+                trial.case,
+                Moment(sent, f"page {page} of user {user} in {region} overlaps the page before it,"),
+            )
             for user, region, page, sent in overlaps
         ],
         note=f"{int(walks['judged'].sum()):,} walks of two pages or more",

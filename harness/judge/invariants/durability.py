@@ -1,4 +1,4 @@
-"""1. Durability: an acknowledged post that nobody deleted is in the final reads of every stable follower, everywhere.
+"""1. Durability: an acknowledged post that nobody withdrew is in the final reads of every stable follower, everywhere.
 
 Formally: for each post w with outcome ok, each follower f (the author is one) whose edge was unchanged from 5 s before
 ack(w), each region, and each undegraded final page of f whose key range covers w: w is on that page.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, follows, story
 from harness.judge.final_reads import failed_final_reads
 from harness.judge.trial import Checker, Finding, Trial
 
@@ -26,8 +27,10 @@ c.final AND CASE
 """
 
 _EVIDENCE = f"""
-SELECT k.id, c.ack_ns, p.author, p.region, c."user", c.region, c.own, c.sent_ns
+SELECT k.id, c.ack_ns, p.author, p.region, c."user", c.region, c.own, c.sent_ns,
+       coalesce(e.since_ns, -1)
 FROM covered c JOIN post_id k ON k.pid = c.pid JOIN post p ON p.pid = c.pid
+LEFT JOIN edge e ON e.follower = c."user" AND e.author = p.author
 WHERE NOT c.present AND {_SETTLED}
 ORDER BY c.ack_ns, c.sent_ns LIMIT {EVIDENCE_LIMIT}
 """
@@ -45,7 +48,7 @@ def check(trial: Trial) -> Finding:
             FROM covered c WHERE {_SETTLED}""",
         **values,
     )
-    written = trial.number("SELECT count(*) FROM post WHERE NOT deleted")
+    written = trial.number("SELECT count(*) FROM post WHERE NOT withdrawn")
     unread = sorted(set(trial.case.profile.regions) - {r for r, _, _ in regions})
     return Finding(
         observations=sum(n for _, n, _ in regions),
@@ -78,14 +81,14 @@ def _promises(trial: Trial) -> dict[str, int]:
 
 
 def _sentences(trial: Trial, values: dict[str, int]) -> list[str]:
-    at = trial.case.at
     sentences = []
-    for post, ack, author, home, reader, region, own, sent in trial.rows(_EVIDENCE, **values):
-        who = "its author" if own else f"follower {reader}"
-        sentences.append(
-            f"post {post} acknowledged at {at(ack)} to user {author} in {home}; "
-            f"absent from the final read of {who} in {region} at {at(sent)}"
-        )
+    for post, ack, author, home, reader, region, own, sent, since in trial.rows(_EVIDENCE, **values):
+        who = "its author" if own else f"user {reader}"
+        moments = [
+            Moment(ack, f"post {post} acknowledged to user {author} in {home}"),
+            Moment(sent, f"absent from the final read of {who} in {region}"),
+        ]
+        sentences.append(story(trial.case, *moments, *([] if own else [follows(reader, author, since)])))
     return sentences
 
 

@@ -3,7 +3,7 @@
 Formally: for each item of a read r1 of session s (a feed page or feed/new) and each undegraded feed page r2 of s in the
 same region, asked for after r1 was answered, whose key range covers the item: it is on r2.
 
-Scope: one session in one region; deleted posts, authors whose edge to the reader changed during the run, and posts
+Scope: one session in one region; withdrawn posts, authors whose edge to the reader changed during the run, and posts
 beyond the newest 800 arrivals are left out. Faults do not excuse a loss, only a page marked degraded does.
 Inconclusive: no session read the same stretch twice.
 """

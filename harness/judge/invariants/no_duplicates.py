@@ -10,6 +10,7 @@ Inconclusive: no item was read.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
 
 # Where keys strictly descend, from page to page too, nothing can stand twice: only other walks are looked into.
@@ -55,18 +56,22 @@ def _sentences(trial: Trial) -> list[str]:
             JOIN op o ON o.id = r.op JOIN post_id k ON k.pid = r.pid ORDER BY o.done_ns LIMIT {EVIDENCE_LIMIT}"""
     )
     return [
-        f"post {post} stands {times} times in the {'page' if one_page else 'walk'} ({kind}) of user {user} in {region} "
-        f"at {trial.case.at(done)}"
+        story(
+            trial.case,
+            Moment(
+                done,
+                f"post {post} stands {times} times in the {'page' if one_page else 'walk'} ({kind}) of user {user} "
+                f"in {region}",
+            ),
+        )
         for post, times, user, region, kind, done, one_page in rows
     ]
 
 
 def _key_sentence(trial: Trial, row: tuple[int, str, str, int, str, str, int]) -> str:
     user, region, key, count, first, last, done = row
-    return (
-        f"idempotency key {key} of user {user} in {region} made {count} posts, {first} and {last}, "
-        f"the last by {trial.case.at(done)}"
-    )
+    what = f"idempotency key {key} of user {user} in {region} has made {count} posts, {first} and {last},"
+    return story(trial.case, Moment(done, what))
 
 
 CHECKER = Checker(check)

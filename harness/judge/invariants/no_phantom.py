@@ -7,7 +7,7 @@ one whom the reader never followed, or when it was seen in one read only althoug
 followers of its author cover its place without it.
 
 Scope: all reads. The rules on old items need the population's graph and a target started for this run; authors whose
-edge to the reader changed and deleted posts are left out.
+edge to the reader changed and withdrawn posts are left out.
 Inconclusive: no item was read.
 """
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from harness.judge import graph
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
+from harness.judge.tables import WITHDRAWALS
 from harness.judge.trial import Checker, Finding, Trial
 
 _MISSED_BY = 3
@@ -55,11 +57,11 @@ SELECT DISTINCT p.pid, p.op, 'whose author user ' || p."user" || ' never followe
 ANTI JOIN base b ON b.follower = p."user" AND b.author = p.author
 ANTI JOIN change c ON c.follower = p."user" AND c.author = p.author
 """
-_CONTRADICTED = """
+_CONTRADICTED = f"""
 WITH lone AS (
   SELECT u.pid, u.author, u.op FROM unknown u
   WHERE u.old AND u.lone AND u.author IS NOT NULL
-    AND u.pid NOT IN (SELECT k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'delete')
+    AND u.pid NOT IN (SELECT k.pid FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind IN {WITHDRAWALS})
 ), reader AS (
   SELECT l.pid, l.op, b.follower AS "user" FROM lone l JOIN base b ON b.author = l.author
   SEMI JOIN page g ON g."user" = b.follower
@@ -105,7 +107,10 @@ def _sentences(trial: Trial, phantoms: dict[int, tuple[int, str]]) -> list[str]:
         pids=list(phantoms),
     )
     return [
-        f"post {post} {phantoms[pid][1]} in the read ({kind}) of user {user} in {region} at {trial.case.at(done)}"
+        story(
+            trial.case,
+            Moment(done, f"post {post} {phantoms[pid][1]} in the read ({kind}) of user {user} in {region}"),
+        )
         for pid, post, user, region, done, kind in rows
     ]
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
 
 _ACROSS = """
@@ -52,7 +53,7 @@ def check(trial: Trial) -> Finding:
     disagreements = trial.rows(_DISAGREE)
     evidence = _sentences(trial, pairs, across)
     evidence += [
-        f"post {post} carries two timestamps, {first} and {last} µs, by {trial.case.at(done)}"
+        story(trial.case, Moment(done, f"post {post} carries two timestamps, {first} and {last} µs, first seen"))
         for post, first, last, done in disagreements[:EVIDENCE_LIMIT]
     ]
     return Finding(
@@ -72,12 +73,11 @@ def _sentences(trial: Trial, pairs: dict[int, tuple[int, int]], across: list[int
     )
     sentences = []
     for op, user, region, page, done in rows:
-        where = f"page {page} of user {user} in {region} at {trial.case.at(done)}"
+        what = "begins with a post newer than the end of the page before it,"
         if op in pairs:
             upper, lower = pairs[op]
-            sentences.append(f"{where} shows {names[upper]} above {names[lower]}, which is newer")
-        else:
-            sentences.append(f"{where} begins with a post newer than the end of the page before it")
+            what = f"shows {names[upper]} above {names[lower]}, which is newer,"
+        sentences.append(story(trial.case, Moment(done, f"page {page} of user {user} in {region} {what}")))
     return sentences
 
 

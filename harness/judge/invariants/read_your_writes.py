@@ -1,7 +1,7 @@
 """6. Read your writes: a user's own acknowledged post is in each later read of his that covers it.
 
-Formally: for each post w (ok, not deleted) of user u and each undegraded page of u in the same region, asked for at or
-after ack(w), whose key range covers w: w is on that page.
+Formally: for each post w (ok, not withdrawn) of user u and each undegraded page of u in the same region, asked for at
+or after ack(w), whose key range covers w: w is on that page.
 
 Scope: one region; the newest 800 arrivals; faults do not excuse it, only a page marked degraded does.
 Inconclusive: nobody read a page that covers a post of his own.
@@ -10,6 +10,7 @@ Inconclusive: nobody read a page that covers a post of his own.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
 
 _EVIDENCE = f"""
@@ -24,13 +25,15 @@ def check(trial: Trial) -> Finding:
     [(seen, missing)] = trial.rows(
         "SELECT count(*), count(*) FILTER (NOT present) FROM covered WHERE own AND NOT remote"
     )
-    at = trial.case.at
     return Finding(
         observations=seen,
         violations=missing,
         evidence=[
-            f"post {post} acknowledged to user {user} in {region} at {at(ack)}; absent from his own read at {at(sent)}"
-            + (f" and {times - 1} later ones" if times > 1 else "")
+            story(
+                trial.case,
+                Moment(ack, f"post {post} acknowledged to user {user} in {region}"),
+                Moment(sent, "absent from his own read" + (f" (and {times - 1} later ones)" if times > 1 else "")),
+            )
             for post, user, region, ack, sent, times in (trial.rows(_EVIDENCE) if missing else [])
         ],
     )

@@ -8,7 +8,7 @@ event for w, or a resync after w was sent. No session gets a second event for a 
 
 D = the visibility promise (celebrity: the celebrity promise; posts of other regions: plus the cross-region promise)
 + 3 s: late is judged by post_to_event, this checker looks for lost.
-Scope: listeners connected and following; own posts, deleted posts, and chains that ended before the deadline are
+Scope: listeners connected and following; own posts, withdrawn posts, and chains that ended before the deadline are
 left out.
 Inconclusive: nothing was due.
 """
@@ -16,12 +16,13 @@ Inconclusive: nothing was due.
 from __future__ import annotations
 
 from harness.core.clock import NS_PER_S
-from harness.judge.case import EVIDENCE_LIMIT, Case, Window
+from harness.judge.case import EVIDENCE_LIMIT, Case
+from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
 
 GRACE_NS = 3 * NS_PER_S
 
-# `ready`: when the promise starts to run on this connection. deadline(ready, d) is a macro made from the fault windows.
+# `ready`: when the promise starts to run on this connection.
 _DUE = """
 CREATE OR REPLACE TEMP TABLE due AS
 WITH pair AS (
@@ -63,7 +64,6 @@ ORDER BY a.event_ns
 def check(trial: Trial) -> Finding:
     """Look for posts that were due on a stream and did not come, and for events that came twice."""
     case = trial.case
-    trial.con.execute(_deadline_macro(case.fault_windows))
     trial.con.execute(_DUE, _allowances(case))
     trial.con.execute(_MISSED)
     [(due, gaps)] = trial.rows("SELECT count(*), count(*) FILTER (in_gap) FROM due")
@@ -87,34 +87,26 @@ def _allowances(case: Case) -> dict[str, int]:
     }
 
 
-def _deadline_macro(windows: list[Window]) -> str:
-    """deadline(ready, allowed) = ready + allowed; when that runs into a fault window, not before the window's end.
-
-    A deadline moved to a window's end may run into the next window, so windows are applied in time order.
-    """
-    expression = "ready + allowed"
-    for w in windows:
-        expression = (
-            f"CASE WHEN ready < {w.end_ns} AND ({expression}) > {w.start_ns} "
-            f"THEN greatest({w.end_ns}, ready + allowed) ELSE {expression} END"
-        )
-    return f"CREATE OR REPLACE TEMP MACRO deadline(ready, allowed) AS {expression}"
-
-
 def _sentences(trial: Trial, twice: list[tuple[str, int, str, int, int]]) -> list[str]:
     rows = trial.rows(
         f"""SELECT k.id, m.ack_ns, m.home, m."user", m.region, m.deadline_ns, m.event_ns FROM missed m
             JOIN post_id k ON k.pid = m.pid ORDER BY m.ack_ns LIMIT {EVIDENCE_LIMIT}"""
     )
-    at = trial.case.at
     sentences = [
-        f"post {post} acknowledged in {home} at {at(ack)}; listener {user} in {region} had no event or resync by "
-        f"{at(deadline)}" + (f" (it came at {at(event)})" if event else "")
+        story(
+            trial.case,
+            Moment(ack, f"post {post} acknowledged in {home}"),
+            Moment(deadline, f"listener {user} in {region} still without an event or resync"),
+            *([Moment(event, "the event came")] if event else []),
+        )
         for post, ack, home, user, region, deadline, event in rows
     ]
     return sentences + [
-        f"listener {user} in {region} got a second event for post {post} at {at(second)}, the first at {at(first)}, "
-        f"no resync in between"
+        story(
+            trial.case,
+            Moment(first, f"listener {user} in {region} got an event for post {post}"),
+            Moment(second, "and again, with no resync in between,"),
+        )
         for post, user, region, first, second in twice[:EVIDENCE_LIMIT]
     ]
 

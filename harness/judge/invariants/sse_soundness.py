@@ -8,7 +8,7 @@ Formally, for each new_post event e of listener u:
      after e shows it.
 
 Scope: (b) needs the population's graph and a target started for this run; (c) tokens of the form PREFIX.NUMBER, one
-epoch = one PREFIX, opaque tokens are not compared; (d) deleted posts and changed edges are left out.
+epoch = one PREFIX, opaque tokens are not compared; (d) withdrawn posts and changed edges are left out.
 Inconclusive: no event, or no listener read after an event.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from harness.judge import graph
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
 
 _UNWRITTEN = """
@@ -75,7 +76,7 @@ def check(trial: Trial) -> Finding:
         observations=events,
         violations=len(found),
         evidence=[
-            f"listener {user} in {region} got an event at {trial.case.at(when)} for post {post} {what}"
+            story(trial.case, Moment(when, f"listener {user} in {region} got an event for post {post} {what},"))
             for post, user, region, when, what in found[:EVIDENCE_LIMIT]
         ],
         note=f"{read:,} later reads cover the post of an event",

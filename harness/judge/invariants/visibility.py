@@ -11,6 +11,7 @@ Inconclusive: no ordinary pair. The staleness curve stands in the note.
 from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT
+from harness.judge.evidence import Moment, story
 from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
@@ -71,10 +72,12 @@ def _sentences(trial: Trial, celebrity: bool, bound: int) -> list[str]:
         c=celebrity,
         bound=bound,
     )
-    at = trial.case.at
     return [
-        f"post {post} acknowledged at {at(ack)}; still absent from the read of follower {user} at {at(sent)}, "
-        f"{stale:.3f} s later"
+        story(
+            trial.case,
+            Moment(ack, f"post {post} acknowledged"),
+            Moment(sent, f"{stale:.3f} s old, still absent from the read of follower {user}"),
+        )
         for post, ack, user, sent, stale in rows
     ]
 

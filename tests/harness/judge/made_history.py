@@ -20,6 +20,7 @@ import numpy as np
 
 from harness.contract.profile import Capabilities, Profile, RegionUrls, Start
 from harness.core.clock import NS_PER_S
+from harness.core.load_rates import Load
 from harness.core.op import Op, OpKind, OpOutcome, text_hash
 from harness.core.scenario import FaultSpec, Phase, Population, Scenario
 from harness.core.verdict import Check
@@ -74,6 +75,9 @@ class MadeHistory:
             about="A literal history.",
             phases=(Phase(name="calm", duration_s=length),),
             population=Population(users=users, joined=joined, celebrities=(1,) * celebrities),
+            load=Load(
+                edges_per_s=1, deletes_per_s=1, hides_per_s=1, moderations_per_s=1, replies_per_s=1, probes_per_s=1
+            ),
             expect=dict(expect or {}),
         )
         self.profile = Profile(
@@ -141,6 +145,25 @@ class MadeHistory:
                 **fields,
             },
         )
+
+    def look_up(self, user: int, name: str, at: float, *, found: bool = True, **fields: Any) -> Op:
+        """A look-up of a post by its id."""
+        if found:
+            stamp, author, hashed = self.posts[name]
+            shown = {"ids": [name], "item_ts_us": [stamp], "item_authors": [author], "item_hashes": [hashed]}
+            fields = {**shown, **fields}
+        return self.op(OpKind.FETCH, user, at, post=name, **fields)
+
+    def probe(self, user: int, variant: str, at: float, items: Sequence[str] = (), **fields: Any) -> Op:
+        """A page asked for with a cursor of that variant."""
+        known = [self.posts[i] for i in items]
+        shown = {
+            "ids": list(items),
+            "item_ts_us": [k[0] for k in known],
+            "item_authors": [k[1] for k in known],
+            "item_hashes": [k[2] for k in known],
+        }
+        return self.op(OpKind.PROBE, user, at, variant=variant, cursor="c", limit=50, **{**shown, **fields})
 
     def open(self, user: int, at: float, since: str = "", **fields: Any) -> Op:
         """A stream opens; with `since` it resumes."""

@@ -30,7 +30,8 @@ def test_one_sample_differs(made):
     check = h.check("convergence")
     assert check.value == 1
     assert check.evidence == [
-        "final sample 4 of user 1: post p1 is in his feed of us-east, absent from that of ap-tokyo at 53.000 s"
+        "post p1 written at 1.010 s; in final sample 4 of user 1 it is in the feed of us-east, absent from that of "
+        "ap-tokyo at 53.000 s [calm]"
     ]
 
 

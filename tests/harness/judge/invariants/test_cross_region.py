@@ -24,8 +24,8 @@ def test_absent_after_the_promise(made):
     h.read(1, [], at=5.0, region=AWAY)
     check = h.check("cross_region")
     assert check.evidence == [
-        "post p1 acknowledged in us-east at 1.010 s; absent from the read of follower 1 in ap-tokyo "
-        "at 5.000 s, 3.990 s later"
+        "post p1 acknowledged in us-east at 1.010 s; 3.990 s old, absent from the read of follower 1 in ap-tokyo "
+        "at 5.000 s [calm]"
     ]
 
 

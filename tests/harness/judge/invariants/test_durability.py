@@ -33,8 +33,8 @@ def test_a_post_that_one_final_read_lacks_is_lost(made):
     assert check.verdict is Outcome.FAIL
     assert check.value == 1
     assert check.evidence == [
-        "post p1 acknowledged at 1.010 s to user 7 in us-east; "
-        "absent from the final read of follower 1 in us-east at 51.000 s"
+        "user 1 follows user 7 since before the run; post p1 acknowledged to user 7 in us-east at 1.010 s; "
+        "absent from the final read of user 1 in us-east at 51.000 s [calm]"
     ]
 
 

@@ -28,7 +28,7 @@ def test_a_seen_post_that_vanishes(made):
     check = h.check("monotonic_reads")
     assert check.value == 1
     assert check.evidence == [
-        "post p1, seen at 1.510 s, is missing from the read of user 1 (s-1) in us-east at 6.000 s"
+        "post p1 seen at 1.510 s; missing from the read of user 1 (s-1) in us-east at 6.000 s [calm]"
     ]
 
 

@@ -26,7 +26,7 @@ def test_twice_on_a_page(made):
     h = legal(made)
     h.read(1, ["p3", "p2", "p2", "p1"], at=10.0)
     check = h.check("no_duplicates")
-    assert check.evidence == ["post p2 stands 2 times in the page (feed) of user 1 in us-east at 10.010 s"]
+    assert check.evidence == ["post p2 stands 2 times in the page (feed) of user 1 in us-east at 10.010 s [calm]"]
 
 
 def test_twice_on_a_page_not_next_to_each_other(made):
@@ -72,7 +72,9 @@ def test_one_key_two_posts(made):
     h = legal(made)
     h.post(7, "p9", at=5.0, idempotency_key="key0")
     check = h.check("no_duplicates")
-    assert check.evidence == ["idempotency key key0 of user 7 in us-east made 2 posts, p0 and p9, the last by 5.010 s"]
+    assert check.evidence == [
+        "idempotency key key0 of user 7 in us-east has made 2 posts, p0 and p9, at 5.010 s [calm]"
+    ]
 
 
 def test_a_key_binds_per_region_and_author(made):

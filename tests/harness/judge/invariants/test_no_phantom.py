@@ -28,7 +28,9 @@ def test_a_post_nobody_wrote_is_a_phantom(made):
     h.read(1, ["made-up", "p1", "ancient"], at=6.0)
     check = h.check("no_phantom")
     assert check.verdict is Outcome.FAIL
-    assert check.evidence == ["post made-up that nobody wrote in the read (feed) of user 1 in us-east at 6.010 s"]
+    assert check.evidence == [
+        "post made-up that nobody wrote in the read (feed) of user 1 in us-east at 6.010 s [calm]"
+    ]
 
 
 def test_a_phantom_in_feed_new_counts(made):

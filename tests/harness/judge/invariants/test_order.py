@@ -24,7 +24,7 @@ def test_neighbours_swapped(made):
     h = legal(made)
     h.read(1, ["p3", "p1", "p2"], at=9.0)
     check = h.check("order")
-    assert check.evidence == ["page 0 of user 1 in us-east at 9.010 s shows p1 above p2, which is newer"]
+    assert check.evidence == ["page 0 of user 1 in us-east shows p1 above p2, which is newer, at 9.010 s [calm]"]
 
 
 def test_equal_timestamps_are_ordered_by_id(made):

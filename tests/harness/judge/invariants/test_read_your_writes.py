@@ -26,7 +26,8 @@ def test_own_post_absent(made):
     check = h.check("read_your_writes")
     assert check.value == 2
     assert check.evidence == [
-        "post mine acknowledged to user 1 in us-east at 1.010 s; absent from his own read at 2.000 s and 1 later ones"
+        "post mine acknowledged to user 1 in us-east at 1.010 s; absent from his own read (and 1 later ones) "
+        "at 2.000 s [calm]"
     ]
 
 

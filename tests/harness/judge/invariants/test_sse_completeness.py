@@ -28,7 +28,8 @@ def test_a_post_without_event(made):
     h.post(7, "p2", at=3.0)
     check = h.check("sse_completeness")
     assert check.evidence == [
-        "post p2 acknowledged in us-east at 3.010 s; listener 1 in us-east had no event or resync by 8.010 s"
+        "post p2 acknowledged in us-east at 3.010 s; listener 1 in us-east still without an event or resync "
+        "at 8.010 s [calm]"
     ]
 
 
@@ -36,7 +37,7 @@ def test_an_event_after_the_deadline(made):
     h = legal(made)
     h.post(7, "p2", at=3.0)
     h.event(1, "p2", at=9.0)
-    assert "(it came at 9.000 s)" in h.check("sse_completeness").evidence[0]
+    assert "the event came at 9.000 s" in h.check("sse_completeness").evidence[0]
 
 
 def test_a_resync_stands_for_what_was_missed(made):
@@ -128,7 +129,8 @@ def test_twice_on_one_session(made):
     h.event(1, "p1", at=3.0)
     check = h.check("sse_completeness")
     assert check.evidence == [
-        "listener 1 in us-east got a second event for post p1 at 3.000 s, the first at 1.200 s, no resync in between"
+        "listener 1 in us-east got an event for post p1 at 1.200 s; and again, with no resync in between, "
+        "at 3.000 s [calm]"
     ]
 
 

@@ -29,7 +29,7 @@ def test_an_event_for_a_post_nobody_wrote(made):
     h = legal(made)
     h.event(1, "made-up", at=3.0, token="r.1.7")
     assert h.check("sse_soundness").evidence == [
-        "listener 1 in us-east got an event at 3.000 s for post made-up that nobody wrote"
+        "listener 1 in us-east got an event for post made-up that nobody wrote, at 3.000 s [calm]"
     ]
 
 
@@ -94,7 +94,7 @@ def test_an_event_whose_post_cannot_be_read(made):
     h = legal(made)
     h.read(1, ["p2"], at=7.0)
     assert h.check("sse_soundness").evidence == [
-        "listener 1 in us-east got an event at 1.200 s for post p1 that his read 5.8 s later lacks"
+        "listener 1 in us-east got an event for post p1 that his read 5.8 s later lacks, at 1.200 s [calm]"
     ]
 
 

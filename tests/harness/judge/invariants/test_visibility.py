@@ -29,7 +29,7 @@ def test_still_absent_after_the_promise(made):
     check = h.check("visibility")
     assert check.verdict is Outcome.FAIL
     assert check.evidence == [
-        "post p1 acknowledged at 1.010 s; still absent from the read of follower 1 at 4.000 s, 2.990 s later"
+        "post p1 acknowledged at 1.010 s; 2.990 s old, still absent from the read of follower 1 at 4.000 s [calm]"
     ]
 
 
