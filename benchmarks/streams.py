@@ -24,8 +24,9 @@ import msgspec
 import redis.asyncio
 
 from harness.core.clock import now_ns
-from harness.core.op import Op, OpKind
+from harness.core.op import OpKind
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
+from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
 from reference_server.process import die_with_parent
 from reference_server.rpc import serve
@@ -176,8 +177,7 @@ def read_history(run: RunDirectory, sent: dict[str, int]) -> dict[str, Any]:
     last: dict[str, int] = {}
     opens: list[tuple[int, int]] = []
     arrivals = 0
-    for line in (run.history / "streams-0.jsonl").read_bytes().splitlines():
-        op = msgspec.json.decode(line, type=Op)
+    for op in read_segment(run.history / "streams-0.jsonl"):
         if op.kind is OpKind.EVENT:
             arrivals += 1
             last[op.post] = max(last.get(op.post, 0), op.done_ns)

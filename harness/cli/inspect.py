@@ -9,6 +9,7 @@ from rich.table import Table
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import find_run, json_option, messages, print_json, results
 from harness.core.errors import UsageError
+from harness.record.parquet import open_history
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
 from harness.report.terminal import print_verdict
@@ -64,25 +65,19 @@ def report(run: str) -> None:
 @click.argument("sql")
 @json_option
 def query(run: str, sql: str, as_json: bool) -> None:
-    """Ask the history of a run in SQL; the table is `ops`.
+    """Ask the history of a run in SQL; the tables are `ops` and `seen`. A run under way can be asked too.
 
     Example: feedstorm query latest "select kind, outcome, count(*) from ops group by all order by 3 desc"
     """
-    parquet = RunDirectory(find_run(run)).history / "ops.parquet"
-    if not parquet.exists():
-        raise UsageError(f"run {run}: has no judged history; use `feedstorm check {run}`")
-    connection = duckdb.connect()
     try:
-        connection.execute(f"create view ops as select * from read_parquet('{parquet}')")
-        answer = connection.execute(sql)
-        if answer is None:
-            raise UsageError("query: no statement was given")
-        names = [column[0] for column in answer.description or []]
-        rows = answer.fetchall()
+        with open_history(RunDirectory(find_run(run))) as history:
+            answer = history.execute(sql)
+            if answer is None:
+                raise UsageError("query: no statement was given")
+            names = [column[0] for column in answer.description or []]
+            rows = answer.fetchall()
     except duckdb.Error as error:
         raise UsageError(f"query: {error}") from error
-    finally:
-        connection.close()
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return

@@ -15,6 +15,7 @@ import msgspec
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S
 from harness.core.scenario import Scenario
+from harness.record.clocks import read_clocks, widest_error_ns
 from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
 
@@ -220,6 +221,7 @@ def read_case(run: RunDirectory) -> Case:
         scrapes=_lines(run.path / "scrapes.jsonl", Scrape),
         stop=msgspec.json.decode(run.stop.read_bytes(), type=StopReport) if run.stop.exists() else None,
         noise=_lines(run.noise, NoiseRow),
+        clock_error_ns=widest_error_ns(read_clocks(run.clocks).values()),
     )
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import duckdb
 
 from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
+from harness.record.parquet import create_views
 
 WITHDRAWALS = "('delete', 'hide', 'show', 'moderate', 'lift')"
 """kinds of op after which a post need not be in a feed, as SQL"""
@@ -50,8 +51,8 @@ def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def build(con: duckdb.DuckDBPyConnection, case: Case, ops: Path) -> None:
     """Create the tables of this module."""
-    path = str(ops).replace("'", "''")
-    con.execute(f"CREATE VIEW history AS SELECT * FROM read_parquet('{path}')")
+    create_views(con, ops)
+    con.execute("CREATE VIEW history AS SELECT * FROM ops")
     _phases(con, case)
     _deadline(con, case)
     con.execute(_OP)
@@ -101,7 +102,7 @@ FROM (
   SELECT id, min(ts_us) AS ts_us FROM (
     SELECT post AS id, nullif(ts_us, 0) AS ts_us FROM history WHERE post <> ''
     UNION ALL
-    SELECT unnest(ids), nullif(unnest(item_ts_us), 0) FROM history WHERE len(ids) > 0
+    SELECT post, nullif(ts_us, 0) FROM seen
   ) WHERE id IS NOT NULL GROUP BY id
 )
 """
@@ -109,12 +110,10 @@ FROM (
 # Only successful reads carry items. (Conditions here could make the planner hash the items, not the ids.)
 _ITEM = """
 CREATE TABLE item AS
-SELECT s.op, s.i, k.pid, s.ts_us, s.author, s.hash
+SELECT s.op, s.i, k.pid, n.ts_us, n.author, n.text_hash AS hash
 FROM (
-  SELECT id AS op, generate_subscripts(ids, 1)::INTEGER AS i, unnest(ids) AS post, unnest(item_ts_us) AS ts_us,
-         unnest(item_authors) AS author, unnest(item_hashes) AS hash
-  FROM history
-) s JOIN post_id k ON k.id = s.post
+  SELECT id AS op, generate_subscripts(items, 1)::INTEGER AS i, unnest(items) AS number FROM history
+) s JOIN seen n ON n.number = s.number JOIN post_id k ON k.id = n.post
 """
 
 # A retried POST may have taken effect at its first attempt: what matters below is when the first one was sent. A repeat
@@ -150,7 +149,8 @@ CREATE TABLE page AS
 WITH shown AS (
   SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high FROM item GROUP BY op
 ), bottom AS (
-  SELECT h.id AS op, k.pid AS last FROM history h JOIN post_id k ON k.id = h.ids[-1] WHERE len(h.ids) > 0
+  SELECT h.id AS op, k.pid AS last
+  FROM history h JOIN seen n ON n.number = h.items[-1] JOIN post_id k ON k.id = n.post
 ), raw AS (
   SELECT o.*, sum((page = 0)::INTEGER) OVER (PARTITION BY session, region, walk ORDER BY sent_ns, id) AS turn
   FROM op o WHERE kind = 'feed' AND outcome = 'ok'

@@ -5,6 +5,7 @@ Reads commands from standard input, one JSON object a line, and prints one statu
     ready -> {"cmd": "start", "t0_ns": N} -> running -> (end of the plan, {"cmd": "stop"}, or end of input) -> done
 
 {"cmd": "cut", "end_ns": N} on the way: the plan ends N ns after t0, what is due later is not asked for any more.
+{"cmd": "clock", "sent_ns": N} at any time: answered at once by a line of its own (`harness.load.clock_answer`).
 
 At the end it waits for ops in flight (10 s at most; cut ones are recorded as info), writes its history and
 histograms, and adds its line to generator.jsonl. Logs go to standard error. Imports Locust: never import this
@@ -31,6 +32,7 @@ from locust.env import Environment
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
 from harness.core.op import OpOutcome
+from harness.load.clock_answer import answer_clock
 from harness.load.context import LoadContext
 from harness.load.feed_user import CUT
 from harness.load.plan import LoadPlan, read_plan
@@ -143,6 +145,7 @@ class LocustProcess:
 
     def _read_commands(self) -> None:
         for command in read_lines(sys.stdin.fileno()):
+            received_ns = now_ns()
             try:
                 order = msgspec.json.decode(command, type=dict[str, Any])
             except msgspec.DecodeError:
@@ -152,6 +155,8 @@ class LocustProcess:
                 self.started.set(int(order["t0_ns"]))
             elif order.get("cmd") == "cut":
                 self.work.cut(int(order["end_ns"]))
+            elif order.get("cmd") == "clock":
+                answer_clock(order, received_ns)
             elif order.get("cmd") == "stop":
                 break
         self._stop()

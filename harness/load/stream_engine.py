@@ -7,6 +7,7 @@ and prints one status line a second:
           -> {"cmd": "stop"}, end of input or SIGTERM -> done
 
 {"cmd": "cut", "end_ns": N} on the way: the plan ends N ns after t0 already.
+{"cmd": "clock", "sent_ns": N} at any time: answered at once by a line of its own (`harness.load.clock_answer`).
 
 At the end it closes its streams, writes its history and histograms, and adds its line to generator.jsonl.
 Logs go to standard error. asyncio and uvloop: Locust is never imported here.
@@ -34,6 +35,7 @@ from harness.core.clock import NS_PER_MS, now_ns
 from harness.core.errors import FeedstormError
 from harness.core.op import OpOutcome
 from harness.core.seeds import rng
+from harness.load.clock_answer import answer_clock
 from harness.load.event_fetch import EventFetch
 from harness.load.loop_lag import LoopLag
 from harness.load.plan import LoadPlan, read_plan
@@ -112,6 +114,7 @@ class StreamEngine:
         if line is None:
             self._stopping.set()
             return
+        received_ns = now_ns()
         try:
             order = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
@@ -130,6 +133,8 @@ class StreamEngine:
             gc.freeze()
         elif name == "cut":
             self._end_ns = int(order["end_ns"])
+        elif name == "clock":
+            answer_clock(order, received_ns)
         elif name == "stop":
             self._stopping.set()
 

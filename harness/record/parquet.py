@@ -1,152 +1,205 @@
-"""Turns the history segments of a run into `history/ops.parquet`, the one table every checker reads.
+"""Turns the history segments of a run into Parquet, which every checker and every query reads.
 
-Kept apart from `harness.record.history` so that load processes never load DuckDB. Writes nothing but the
-Parquet file; segments stay as they are.
+    history/ops.parquet      one row an op; reads name their items by number
+    history/items.parquet    number -> post, ts_us, author, text_hash: what answers said of the posts they showed
+
+Kept apart from `harness.record.history` so that load processes never load DuckDB. `to_parquet` leaves segments as they
+are, so it can also look at a run under way; `seal` deletes them once Parquet holds all rows and nobody writes any more.
 """
 
 from __future__ import annotations
 
-import shutil
+import fcntl
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import msgspec
 
-from harness.core.errors import ExitCode, FeedstormError
-from harness.core.op import Op
+from harness.record.clocks import Clock, read_clocks
+from harness.record.conversion import (
+    ITEMS,
+    KEY,
+    OPS,
+    Contents,
+    Conversion,
+    count,
+    database,
+    json_rows,
+    no_rows,
+    quote,
+)
+from harness.record.frames import SUFFIX, HistoryError
 from harness.record.run_directory import RunDirectory
 
-PARQUET = "ops.parquet"
-_TAIL_BLOCK_BYTES = 1 << 20
-_REQUIRED = ("id", "kind", "session", "user", "region", "due_ns", "sent_ns", "done_ns", "outcome")
-
-COLUMNS: dict[str, tuple[str, str]] = {
-    "id": ("BIGINT", ""),
-    "kind": ("VARCHAR", ""),
-    "session": ("VARCHAR", ""),
-    "user": ("BIGINT", ""),
-    "region": ("VARCHAR", ""),
-    "due_ns": ("BIGINT", ""),
-    "sent_ns": ("BIGINT", ""),
-    "done_ns": ("BIGINT", ""),
-    "outcome": ("VARCHAR", ""),
-    "status": ("INTEGER", "0"),
-    "post": ("VARCHAR", "''"),
-    "author": ("BIGINT", "-1"),
-    "ts_us": ("BIGINT", "0"),
-    "text_hash": ("BIGINT", "0"),
-    "reply_to": ("VARCHAR", "''"),
-    "idempotency_key": ("VARCHAR", "''"),
-    "walk": ("BIGINT", "0"),
-    "page": ("INTEGER", "0"),
-    "limit": ("INTEGER", "0"),
-    "cursor": ("VARCHAR", "''"),
-    "next_cursor": ("VARCHAR", "''"),
-    "since": ("VARCHAR", "''"),
-    "token": ("VARCHAR", "''"),
-    "variant": ("VARCHAR", "''"),
-    "degraded": ("VARCHAR", "''"),
-    "final": ("BOOLEAN", "false"),
-    "celebrity": ("BOOLEAN", "false"),
-    "error": ("VARCHAR", "''"),
-    "ids": ("VARCHAR[]", "[]"),
-    "item_ts_us": ("BIGINT[]", "[]"),
-    "item_authors": ("BIGINT[]", "[]"),
-    "item_hashes": ("BIGINT[]", "[]"),
+_PHASES = {"name": "VARCHAR", "kind": "VARCHAR", "start_ns": "BIGINT", "end_ns": "BIGINT"}
+_FAULTS = {
+    "id": "VARCHAR",
+    "kind": "VARCHAR",
+    "handle": "VARCHAR",
+    "phase": "VARCHAR",
+    "injected_ns": "BIGINT",
+    "undone_ns": "BIGINT",
 }
-"""Column -> (type, value when the row leaves it out; empty = always present), in the order of `Op`."""
-
-
-class HistoryError(FeedstormError):
-    """The history is damaged: names the segment and the line. Nothing can be judged on it."""
-
-    exit_code = ExitCode.INCONCLUSIVE
 
 
 def to_parquet(run: RunDirectory) -> Path:
-    """The run's history as Parquet, converted unless it is newer than every segment.
+    """The run's history as Parquet, with all that was flushed by now. Returns the path of ops.parquet.
 
-    A torn last line of a segment (its process was killed while writing) is dropped. Raises HistoryError
-    naming file and line when any other line is not a row.
+    Converts unless that was done. A torn tail of a segment (its process was killed while writing) is dropped. Raises
+    HistoryError naming segment and frame when anything else is damaged.
     """
-    out = run.history / PARQUET
-    segments = sorted(run.history.glob("*.jsonl"))
-    if out.exists() and all(s.stat().st_mtime_ns < out.stat().st_mtime_ns for s in segments):
-        return out
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=run.history) as folder:
-        whole = [path for path in (_whole_lines(s, Path(folder)) for s in segments) if path.stat().st_size]
-        made = Path(folder) / PARQUET
-        try:
-            _convert(whole, made)
-        except duckdb.Error as error:
-            raise HistoryError(_first_damage(whole) or f"history: {error}") from error
-        made.replace(out)
+    out = run.history / OPS
+    with _one_at_a_time(run.history):
+        clocks, found = read_clocks(run.clocks), _segments(run.history)
+        old, is_pair = _contents(run.history, found)
+        if is_pair and _is_current(old, found, clocks):
+            return out
+        kept = _kept(old, found)
+        new = [path for name, path in found.items() if name not in kept.segments]
+        with tempfile.TemporaryDirectory(prefix=".convert-", dir=run.history) as folder:
+            Conversion(run.history, Path(folder), kept, clocks).make(new)
     return out
 
 
-def _convert(segments: list[Path], out: Path) -> None:
-    with duckdb.connect() as db:
-        db.execute("SET preserve_insertion_order = false")
-        db.execute("SET enable_progress_bar = false")
-        source = _source(segments) if segments else _no_rows()
-        db.execute(f"COPY ({source}) TO {_quote(str(out))} (FORMAT parquet)")
-        missing = " OR ".join(f'"{c}" IS NULL' for c in _REQUIRED)
-        (count,) = db.execute(f"SELECT count(*) FROM {_quote(str(out))} WHERE {missing}").fetchall()[0]
-    if count:
-        raise HistoryError(_first_damage(segments) or f"history: {count} rows lack a required field")
+def seal(run: RunDirectory) -> bool:
+    """Delete the segments when Parquet holds every row of them, on disk for good, and no process writes any more.
+
+    Returns whether there are none any more.
+    """
+    with _one_at_a_time(run.history), _nobody_writes(run.history) as quiet:
+        found = _segments(run.history)
+        contents, is_pair = _contents(run.history, found)
+        if not quiet or not is_pair or not _is_current(contents, found, read_clocks(run.clocks)):
+            return False
+        with database(run.history) as db:
+            if (count(db, run.history / OPS), count(db, run.history / ITEMS)) != (contents.rows, contents.items):
+                return False
+        for path in (run.history / OPS, run.history / ITEMS, run.history):
+            _sync(path)
+        for path in found.values():
+            path.unlink()
+    return True
 
 
-def _source(segments: list[Path]) -> str:
-    """A query over the segments with every column of `Op`."""
-    columns = ", ".join(f"{_quote(name)}: {_quote(kind)}" for name, (kind, _) in COLUMNS.items())
-    files = ", ".join(_quote(str(path)) for path in segments)
-    chosen = ", ".join(
-        f'coalesce("{name}", {default}) AS "{name}"' if default else f'"{name}"'
-        for name, (_, default) in COLUMNS.items()
+@contextmanager
+def open_history(run: RunDirectory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which the history is the views `ops` and `seen`, beside `phases` and `faults` of the run.
+
+    Raises HistoryError.
+    """
+    with database(run.history) as db:
+        create_views(db, to_parquet(run))
+        for name, path, columns in (("phases", run.phases, _PHASES), ("faults", run.faults, _FAULTS)):
+            rows = json_rows(path, columns, "auto") if path.exists() else f"({no_rows(columns)})"
+            db.execute(f"CREATE VIEW {name} AS SELECT * FROM {rows}")
+        yield db
+
+
+def create_views(db: duckdb.DuckDBPyConnection, ops: Path) -> None:
+    """`ops`: every field of an op, the lists of a read's items too; `seen`: what answers said of posts, by number."""
+    db.execute(f"CREATE VIEW seen AS SELECT * FROM read_parquet({quote(str(ops.with_name(ITEMS)))})")
+    db.execute(f"CREATE VIEW ops AS {_OPS_VIEW.format(stored=quote(str(ops)))}")
+
+
+_OPS_VIEW = """
+SELECT o.*, list_select(every.posts, o.items) AS ids, list_select(every.stamps, o.items) AS item_ts_us,
+       list_select(every.authors, o.items) AS item_authors, list_select(every.hashes, o.items) AS item_hashes
+FROM read_parquet({stored}) o, (
+  SELECT list(post ORDER BY number) AS posts, list(ts_us ORDER BY number) AS stamps,
+         list(author ORDER BY number) AS authors, list(text_hash ORDER BY number) AS hashes FROM seen
+) every
+"""
+
+
+def _segments(history: Path) -> dict[str, Path]:
+    """The segments there are, by name."""
+    return {path.name: path for path in sorted(history.glob(f"*{SUFFIX}"))}
+
+
+def _is_current(old: Contents, found: dict[str, Path], clocks: dict[str, Clock]) -> bool:
+    """Whether nothing came after the conversion."""
+    return all(
+        name in old.segments
+        and old.segments[name].size == path.stat().st_size
+        and old.segments[name].clock == clocks.get(path.stem)
+        for name, path in found.items()
     )
-    return f"SELECT {chosen} FROM read_json([{files}], format='newline_delimited', columns={{{columns}}})"
 
 
-def _no_rows() -> str:
-    columns = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, (kind, _) in COLUMNS.items())
-    return f"SELECT {columns} WHERE false"
+def _kept(old: Contents, found: dict[str, Path]) -> Contents:
+    """What must be taken over from older Parquet, because its segments are gone.
+
+    Raises HistoryError when a segment changed after others of the same conversion were deleted.
+    """
+    if set(old.segments) <= set(found):
+        return Contents({})
+    for name in old.segments.keys() & found.keys():
+        if old.segments[name].size != found[name].stat().st_size:
+            raise HistoryError(f"history/{name}: changed after it was converted and other segments were deleted")
+    return old
 
 
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _contents(history: Path, found: dict[str, Path]) -> tuple[Contents, bool]:
+    """What ops.parquet was made of, and whether items.parquet belongs to it (a kill between the two makes it newer).
+
+    Parquet that cannot be read, or not together, is as good as none while there are segments: these are deleted only
+    after it is on disk. Raises HistoryError when they are gone.
+    """
+    if not (history / OPS).exists():
+        return Contents({}), False
+    try:
+        ops, items = _told(history / OPS), _told(history / ITEMS)
+        if ops.segments.items() <= items.segments.items():
+            return ops, ops == items
+        problem = "do not belong together"
+    except (duckdb.Error, msgspec.DecodeError, ValueError) as error:
+        problem = str(error)
+    if not found:
+        raise HistoryError(f"history/{OPS}, {ITEMS}: {problem}")
+    return Contents({}), False
 
 
-def _whole_lines(segment: Path, folder: Path) -> Path:
-    """The segment itself, or a copy without its torn last line."""
-    size = segment.stat().st_size
-    with segment.open("rb") as file:
-        end = size
-        while end > 0:
-            start = max(0, end - _TAIL_BLOCK_BYTES)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-    if end == size:
-        return segment
-    copy = folder / segment.name
-    shutil.copyfile(segment, copy)
-    with copy.open("r+b") as file:
-        file.truncate(end)
-    return copy
+def _told(path: Path) -> Contents:
+    """What a Parquet file says it was made of."""
+    with database(path.parent) as db:
+        sql = "SELECT value FROM parquet_kv_metadata(?) WHERE decode(key) = ?"
+        [(told,)] = db.execute(sql, [str(path), KEY]).fetchall()
+    return msgspec.json.decode(bytes(told), type=Contents)
 
 
-def _first_damage(segments: list[Path]) -> str:
-    """ "segment, line N: what is wrong" for the first line that is not an op; empty when all are."""
-    decoder = msgspec.json.Decoder(Op)
-    for segment in segments:
-        with segment.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    return f"history/{segment.name}, line {number}: not a history row: {error}"
-    return ""
+@contextmanager
+def _one_at_a_time(history: Path) -> Iterator[None]:
+    """Conversions of a run wait for each other."""
+    descriptor = os.open(history / ".convert-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _nobody_writes(history: Path) -> Iterator[bool]:
+    """Whether no run and no writer holds the folder (`harness.record.history.hold_open`), and none begins meanwhile."""
+    descriptor = os.open(history, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

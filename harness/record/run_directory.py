@@ -74,8 +74,13 @@ class RunDirectory:
 
     @property
     def history(self) -> Path:
-        """Folder of history segments (`*.jsonl`) and, once judged, `ops.parquet`."""
+        """Folder of history segments (`*.jsonl`) while the run lasts, of `ops.parquet` and `items.parquet` then."""
         return self.path / "history"
+
+    @property
+    def clocks(self) -> Path:
+        """How the clocks of its processes differ, JSON lines of `harness.record.clocks.Clock`."""
+        return self.path / "clocks.jsonl"
 
     @property
     def histograms(self) -> Path:

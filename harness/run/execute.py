@@ -36,8 +36,9 @@ from harness.load.members import make_plan
 from harness.load.plan import LoadPlan, PlanRegion, write_plan, write_tokens
 from harness.load.population import Population, make_population, resolved, write_population
 from harness.load.tokens import obtain_tokens
+from harness.record.frames import SUFFIX
 from harness.record.histograms import merge_histograms
-from harness.record.history import HistoryWriter
+from harness.record.history import HistoryWriter, being_written
 from harness.record.run_directory import RunDirectory
 from harness.run import stages
 from harness.run.by_hand import ByHand
@@ -109,6 +110,7 @@ class Execution:
         try:
             self._prepare()
             async with AsyncExitStack() as undo:
+                undo.enter_context(being_written(self.run.history))
                 await self._start_target(undo)
                 await self._load_and_break(undo)
             self._say("judging")
@@ -312,7 +314,7 @@ class Execution:
         graph = self.population
         authors = np.array(sorted(written.authors), dtype=np.int64)
         readers = choose_readers(authors, graph.offsets, graph.followees, graph.hot, allowed, MAX_READERS)
-        with HistoryWriter(self.run.history / "final.jsonl") as history:
+        with HistoryWriter(self.run.history / f"final{SUFFIX}") as history:
             reader = FinalReader(self.profile, self.tokens, history, self.scenario.seed)
             await reader.run([int(u) for u in readers], written.first_ts_us, self._settled_ns(written))
 

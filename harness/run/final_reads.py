@@ -11,13 +11,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from harness.contract.client import FeedClient, Page, Result
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome, text_hash, user_number
 from harness.core.seeds import rng
+from harness.record.frames import SUFFIX, read_segment
 from harness.record.history import HistoryWriter
 
 CONCURRENCY = 12
@@ -40,21 +39,15 @@ class Written:
 
 
 def read_written(history: Path) -> Written:
-    """Scan the segments for acknowledged posts and sign-ups (a torn last line is skipped)."""
+    """Scan the segments for acknowledged posts and sign-ups. Raises HistoryError for a damaged one."""
     written = Written()
-    for segment in sorted(history.glob("*.jsonl")):
-        with segment.open("rb") as lines:
-            for line in lines:
-                if b'"kind":"post"' in line or b'"kind":"signup"' in line:
-                    _take(written, line)
+    for segment in sorted(history.glob(f"*{SUFFIX}")):
+        for op in read_segment(segment, frozenset({OpKind.POST, OpKind.SIGNUP})):
+            _take(written, op)
     return written
 
 
-def _take(written: Written, line: bytes) -> None:
-    try:
-        op = msgspec.json.decode(line, type=Op)
-    except msgspec.DecodeError:
-        return
+def _take(written: Written, op: Op) -> None:
     if op.outcome is not OpOutcome.OK:
         return
     if op.kind is OpKind.SIGNUP:

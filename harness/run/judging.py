@@ -15,6 +15,7 @@ from harness.judge.compare import Comparison, as_checks, compare
 from harness.judge.expressions import parse_expectations
 from harness.judge.judge import judge, ordered
 from harness.judge.tolerance import parse_tolerance
+from harness.record.parquet import seal
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
 from harness.run.scenario_file import read_document
@@ -28,9 +29,11 @@ def judge_and_store(
     """The verdict of a run; verdict.json, report.html, junit.xml and summary.md are written beside its history.
 
     With a `baseline` it is compared with these judged runs, by its scenario's tolerances; the comparison is kept
-    (comparison.json), and is part of the verdict also when the run is judged again without one.
+    (comparison.json), and is part of the verdict also when the run is judged again without one. History segments are
+    deleted once Parquet holds all of them.
     """
     verdict = judge(run, expect)
+    seal(run)
     _store(run, verdict)
     comparison = _compared(run, baseline)
     if comparison is not None:

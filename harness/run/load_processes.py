@@ -1,24 +1,27 @@
 """The load side of a run as child processes: one Locust process, some stream engines, one status line each a second.
 
 Speaks the control protocol of `harness.load`: JSON lines, commands in, status out. A process that is lost is
-remembered, and makes the verdict inconclusive.
+remembered, and makes the verdict inconclusive. Times are sent to each process as its own clock shows them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from harness.core.clock import now_ns
 from harness.core.errors import UnavailableError
 from harness.record.run_directory import RunDirectory
 from harness.run.child import child_process, log_tail
+from harness.run.clock_watch import ClockWatch, ProcessClock
 
 STREAMS_PER_ENGINE = 9_000
 READY_TIMEOUT_S = 30.0
@@ -37,6 +40,10 @@ class LoadProcess:
     log: Path
     status: dict[str, Any] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    time: ProcessClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.time = ProcessClock(self.name, self.send)
 
     @property
     def state(self) -> str:
@@ -54,10 +61,15 @@ class LoadProcess:
         """Read status lines until the process closes its output."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
+            back_ns = now_ns()
             try:
-                self.status = msgspec.json.decode(line)
+                told = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError:
                 continue
+            if answer := told.get("clock"):
+                self.time.take(answer, back_ns)
+                continue
+            self.status = told
             self.changed.set()
         await self.process.wait()
         self.changed.set()
@@ -112,7 +124,7 @@ class LoadProcesses:
     def start(self, t0_ns: int) -> None:
         """Give every process the time zero of the schedule."""
         for member in self.members:
-            member.send({"cmd": "start", "t0_ns": t0_ns})
+            member.send({"cmd": "start", "t0_ns": member.time.clock.to_theirs(t0_ns)})
 
     def cut(self, end_ns: int) -> None:
         """Tell every process that the plan ends `end_ns` after time zero: before its time."""
@@ -127,21 +139,29 @@ class LoadProcesses:
 
 
 @asynccontextmanager
-async def load_processes(run: RunDirectory, plan: Path, listeners: int) -> AsyncIterator[LoadProcesses]:
-    """Start the processes of a plan and wait until they are ready; gone when the block ends."""
+async def load_processes(
+    run: RunDirectory, plan: Path, listeners: int, launcher: Sequence[str] = ()
+) -> AsyncIterator[LoadProcesses]:
+    """Start the processes of a plan and wait until they are ready; gone when the block ends.
+
+    `launcher`: what comes before each command, to run it elsewhere.
+    """
     engines = -(-listeners // STREAMS_PER_ENGINE)
     async with AsyncExitStack() as undo:
-        members = [
-            await _spawn(undo, run, "locust", "harness.load.locust_process", "locust-0", [str(plan), "locust-0"])
-        ]
+        spawn = partial(_spawn, undo, run, launcher)
+        members = [await spawn("locust", "harness.load.locust_process", "locust-0", [str(plan), "locust-0"])]
         for index in range(engines):
             name = f"streams-{index}"
             arguments = [str(plan), name, str(index), str(engines)]
-            members.append(await _spawn(undo, run, "streams", "harness.load.stream_engine", name, arguments))
+            members.append(await spawn("streams", "harness.load.stream_engine", name, arguments))
         tasks = [asyncio.create_task(m.follow()) for m in members]
         undo.callback(lambda: [t.cancel() for t in tasks])
         processes = LoadProcesses(members)
         await processes.wait_state(("ready",), READY_TIMEOUT_S, members)
+        clocks = ClockWatch(run, [member.time for member in members])
+        await clocks.begin()
+        undo.callback(clocks.write)
+        tasks.append(asyncio.create_task(clocks.run()))
         yield processes
 
 
@@ -154,10 +174,17 @@ async def null_probe(run: RunDirectory, reads_per_s: float) -> AsyncIterator[Non
 
 
 async def _spawn(
-    undo: AsyncExitStack, run: RunDirectory, kind: str, module: str, name: str, arguments: list[str]
+    undo: AsyncExitStack,
+    run: RunDirectory,
+    launcher: Sequence[str],
+    kind: str,
+    module: str,
+    name: str,
+    arguments: list[str],
 ) -> LoadProcess:
     log = run.logs / f"{name}.log"
-    process = await undo.enter_async_context(child_process([sys.executable, "-m", module, *arguments], log))
+    command = [*launcher, sys.executable, "-m", module, *arguments]
+    process = await undo.enter_async_context(child_process(command, log))
     return LoadProcess(name, kind, process, log)
 
 

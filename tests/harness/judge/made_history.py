@@ -28,6 +28,7 @@ from harness.judge.case import Case, Fault, LoadReport, Scrape, read_case
 from harness.judge.invariants import CHECKERS
 from harness.judge.judge import open_trial
 from harness.judge.trial import Trial, run_checker
+from harness.record.history import HistoryWriter
 from harness.record.noise_file import NoiseRow
 from harness.record.parquet import to_parquet
 from harness.record.run_directory import RunDirectory
@@ -224,9 +225,13 @@ class MadeHistory:
             (self.run.generator, self.load),
             (self.run.path / "scrapes.jsonl", self.scrapes),
             (self.run.noise, self.noise),
-            (self.run.history / "made.jsonl", self.ops),
         ):
             path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        segment = self.run.history / "made.jsonl"
+        segment.unlink(missing_ok=True)
+        with HistoryWriter(segment) as history:
+            for op in self.ops:
+                history.append(op)
         return self.run
 
     def case(self) -> Case:

@@ -14,6 +14,8 @@ from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.op import Op, OpKind, text_hash
 from harness.core.verdict import CheckKind, Outcome, Verdict
 from harness.judge.judge import judge
+from harness.record.frames import read_segment
+from harness.record.history import HistoryWriter
 from harness.record.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow
@@ -30,8 +32,11 @@ def made_run(folder: Path, seed: int = 1) -> RunDirectory:
 
 def spoil(run: RunDirectory, change: Callable[[Ops], Ops]) -> None:
     segment = run.history / "model.jsonl"
-    ops = [msgspec.json.decode(line, type=Op) for line in segment.read_bytes().splitlines()]
-    segment.write_bytes(b"".join(msgspec.json.encode(op) + b"\n" for op in change(ops)))
+    ops = list(read_segment(segment))
+    segment.unlink()
+    with HistoryWriter(segment) as history:
+        for op in change(ops):
+            history.append(op)
 
 
 def failed(verdict: Verdict) -> set[str]:

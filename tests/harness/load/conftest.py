@@ -18,6 +18,7 @@ from harness.core.clock import NS_PER_S, now_ns
 from harness.core.load_rates import Load
 from harness.core.op import Op
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
+from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
 
 MakePlan = Callable[..., LoadPlan]
@@ -125,8 +126,7 @@ def load_child() -> Callable[[LoadPlan], Any]:
 
 def read_ops(plan: LoadPlan, name: str = "locust-0") -> list[Op]:
     """The rows a process wrote."""
-    lines = (plan.directory.history / f"{name}.jsonl").read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=Op) for line in lines]
+    return list(read_segment(plan.directory.history / f"{name}.jsonl"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import msgspec
 from harness.core.clock import NS_PER_S
 from harness.core.op import Op
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
+from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
 
 DEADLINE_S = 15.0
@@ -206,5 +207,4 @@ async def engine_process(plan: LoadPlan, index: int = 0, count: int = 1) -> Asyn
 
 def read_ops(plan: LoadPlan, name: str = "streams-0") -> list[Op]:
     """The rows an engine wrote."""
-    lines = (plan.directory.history / f"{name}.jsonl").read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=Op) for line in lines]
+    return list(read_segment(plan.directory.history / f"{name}.jsonl"))

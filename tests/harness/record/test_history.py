@@ -1,69 +1,39 @@
-"""History segments and their conversion: nothing is lost but a torn tail, damage is named."""
+"""Writing a segment: nothing that was flushed is lost, whatever happens to the process or the disk."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
-import duckdb
-import msgspec
 import pytest
 
-from harness.core.op import Op, OpKind, OpOutcome
-from harness.record.history import HistoryWriter
-from harness.record.parquet import COLUMNS, HistoryError, to_parquet
+from harness.core.op import Op, OpKind
+from harness.record import history
+from harness.record.frames import read_frames, read_segment
+from harness.record.history import FLUSH_EVERY_NS, HistoryWriter
 from harness.record.run_directory import RunDirectory
 
 MakeOp = Callable[..., Op]
 
 
-def _rows(run: RunDirectory, what: str = "*") -> list[tuple[object, ...]]:
-    path = to_parquet(run)
-    with duckdb.connect() as db:
-        return db.execute(f"SELECT {what} FROM '{path}' ORDER BY id").fetchall()
+def page(make_op: MakeOp, number: int, *items: tuple[str, int, int, int]) -> Op:
+    ids, stamps, authors, hashes = (list(column) for column in zip(*items, strict=True))
+    return make_op(number, ids=ids, item_ts_us=stamps, item_authors=authors, item_hashes=hashes)
 
 
-def test_columns_are_the_fields_of_op() -> None:
-    assert tuple(COLUMNS) == Op.__struct_fields__
-
-
-def test_defaults_of_columns_are_those_of_op(run: RunDirectory, make_op: MakeOp) -> None:
-    with HistoryWriter(run.history / "a.jsonl") as writer:
-        writer.append(make_op(1))
-    row = dict(zip(COLUMNS, _rows(run)[0], strict=True))
-    assert row == msgspec.structs.asdict(make_op(1))
-
-
-def test_every_field_survives(run: RunDirectory, make_op: MakeOp) -> None:
-    full = make_op(
-        2**61,
-        kind=OpKind.POST,
-        outcome=OpOutcome.INFO,
-        status=504,
-        post="p-1",
-        author=3,
-        ts_us=1_700_000_000_000_000,
-        text_hash=2**63 - 1,
-        reply_to="p-0",
-        idempotency_key="k",
-        walk=4,
-        page=2,
-        limit=50,
-        cursor="c1",
-        next_cursor="c2",
-        since="s",
-        token="us-east.1.2",
-        degraded="stale",
-        final=True,
-        celebrity=True,
-        error="timeout: ünï\n'quoted'",
-        ids=["a", "b"],
-        item_ts_us=[2, 1],
-        item_authors=[5, 6],
-        item_hashes=[7, 8],
-    )
-    with HistoryWriter(run.history / "a.jsonl") as writer:
-        writer.append(full)
-    assert dict(zip(COLUMNS, _rows(run)[0], strict=True)) == msgspec.structs.asdict(full)
+def test_what_is_read_is_what_was_appended(run: RunDirectory, make_op: MakeOp, every_field: dict[str, Any]) -> None:
+    path = run.history / "a.jsonl"
+    ops = [make_op(1), make_op(2**61, **every_field), make_op(3, kind=OpKind.EVENT, post="p")]
+    with HistoryWriter(path) as writer:
+        for op in ops:
+            writer.append(op)
+        assert ops[1] == make_op(2**61, **every_field)
+    assert list(read_segment(path)) == ops
+    assert list(read_segment(path, frozenset({"event"}))) == ops[2:]
 
 
 def test_rows_are_written_at_a_flush(run: RunDirectory, make_op: MakeOp) -> None:
@@ -72,11 +42,52 @@ def test_rows_are_written_at_a_flush(run: RunDirectory, make_op: MakeOp) -> None
     writer.append(make_op(1))
     assert path.read_bytes() == b""
     writer.flush()
-    assert path.read_bytes().count(b"\n") == 1
+    assert len(list(read_segment(path))) == 1
     writer.append(make_op(2))
+    writer.flush()
+    writer.flush()
     writer.close()
     writer.close()
-    assert path.read_bytes().count(b"\n") == writer.rows == 2
+    assert [frame.header.rows for frame in read_frames(path)] == [1, 1]
+    assert writer.rows == 2
+
+
+def test_a_busy_writer_flushes_by_itself(run: RunDirectory, make_op: MakeOp) -> None:
+    path = run.history / "a.jsonl"
+    with HistoryWriter(path) as writer:
+        start_ns = history.now_ns()
+        writer.append(make_op(1, done_ns=start_ns))
+        assert path.read_bytes() == b""
+        writer.append(make_op(2, done_ns=start_ns + 2 * FLUSH_EVERY_NS))
+        assert [op.id for op in read_segment(path)] == [1, 2]
+
+
+def test_an_item_is_written_once_and_a_changed_one_again(run: RunDirectory, make_op: MakeOp) -> None:
+    path = run.history / "a.jsonl"
+    first, other, changed = ("p1", 10, 1, 100), ("p2", 20, 2, 200), ("p1", 10, 1, 101)
+    pages = [
+        page(make_op, 1, first, other),
+        page(make_op, 2, other, first),
+        page(make_op, 3, first, changed, changed),
+    ]
+    with HistoryWriter(path) as writer:
+        for op in pages:
+            writer.append(op)
+            writer.flush()
+    assert [frame.header.seen for frame in read_frames(path)] == [2, 0, 1]
+    assert list(read_segment(path)) == pages
+
+
+def test_a_writer_forgets_items_and_numbers_on(
+    run: RunDirectory, make_op: MakeOp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED_ITEMS", 3)
+    path = run.history / "a.jsonl"
+    pages = [page(make_op, n, *((f"p{k}", k, k, k) for k in range(n, n + 3))) for n in range(1, 6)]
+    with HistoryWriter(path) as writer:
+        for op in pages:
+            writer.append(op)
+    assert list(read_segment(path)) == pages
 
 
 def test_ids_of_processes_differ(run: RunDirectory) -> None:
@@ -90,49 +101,64 @@ def test_ids_of_processes_differ(run: RunDirectory) -> None:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "tail",
-    [b'{"id":9,"ki', b"\xff\xfe", b'{"id":9}'],
-    ids=["half a row", "not text", "a row without its line end"],
-)
-def test_torn_tail_is_dropped(run: RunDirectory, make_op: MakeOp, tail: bytes) -> None:
+def test_two_processes_never_share_a_segment(run: RunDirectory) -> None:
+    with HistoryWriter(run.history / "a.jsonl"), pytest.raises(FileExistsError):
+        HistoryWriter(run.history / "a.jsonl")
+
+
+def test_a_full_disk_loses_nothing_that_comes_after(
+    run: RunDirectory, make_op: MakeOp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = run.history / "a.jsonl"
+    write = os.write
+    left = [40]
+
+    def full(file: int, data: bytes) -> int:
+        if not left:
+            raise OSError(28, "No space left on device")
+        return write(file, data[: left.pop()])
+
     with HistoryWriter(path) as writer:
         writer.append(make_op(1))
-    with path.open("ab") as file:
-        file.write(tail)
-    before = path.read_bytes()
-    assert _rows(run, "id") == [(1,)]
-    assert path.read_bytes() == before
+        monkeypatch.setattr(history.os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            writer.flush()
+        monkeypatch.undo()
+        assert path.read_bytes() == b""
+        writer.append(make_op(2))
+    assert [op.id for op in read_segment(path)] == [1, 2]
 
 
-def test_a_segment_of_a_torn_tail_only_is_empty(run: RunDirectory) -> None:
-    (run.history / "a.jsonl").write_bytes(b'{"id":1')
-    assert _rows(run) == []
+WRITE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+from harness.core.clock import now_ns
+from harness.core.op import Op, OpKind, OpOutcome
+from harness.record.history import HistoryWriter
+writer = HistoryWriter(Path(sys.argv[1]))
+for number in itertools.count():
+    now = now_ns()
+    writer.append(Op(id=number, kind=OpKind.FEED, session="s", user=1, region="r", due_ns=now, sent_ns=now, done_ns=now,
+                     outcome=OpOutcome.OK, ids=[str(number)], item_ts_us=[1], item_authors=[1], item_hashes=[1]))
+    if number % 100 == 0:
+        print(number, now, flush=True)
+"""
 
 
-@pytest.mark.parametrize(
-    "damage", [b'{"id":9,"ki', b"\x00\x00\x00", b'{"id":"nine"}', b'{"id":9}'], ids=["cut", "zeros", "type", "fields"]
-)
-def test_damage_in_the_middle_is_named(run: RunDirectory, make_op: MakeOp, damage: bytes) -> None:
-    with HistoryWriter(run.history / "good.jsonl") as writer:
-        writer.append(make_op(1))
-    row = msgspec.json.encode(make_op(2))
-    (run.history / "streams-0.jsonl").write_bytes(b"\n".join([row, damage, row, b""]))
-    with pytest.raises(HistoryError, match=r"streams-0\.jsonl, line 2: not a history row"):
-        to_parquet(run)
-    assert sorted(p.name for p in run.history.iterdir()) == ["good.jsonl", "streams-0.jsonl"]
-
-
-def test_no_segments_gives_an_empty_table(run: RunDirectory) -> None:
-    assert _rows(run) == []
-
-
-def test_segments_are_joined_and_newer_ones_converted_again(run: RunDirectory, make_op: MakeOp) -> None:
-    for number, name in enumerate(("a", "b"), start=1):
-        with HistoryWriter(run.history / f"{name}.jsonl") as writer:
-            writer.append(make_op(number))
-    assert _rows(run, "id") == [(1,), (2,)]
-    with HistoryWriter(run.history / "final.jsonl") as writer:
-        writer.append(make_op(3, final=True))
-    assert _rows(run, "id, final") == [(1, False), (2, False), (3, True)]
+@pytest.mark.slow
+def test_a_killed_process_loses_less_than_a_second(run: RunDirectory) -> None:
+    path = run.history / "a.jsonl"
+    command = [sys.executable, "-c", WRITE_FOR_EVER, str(path)]
+    told: list[tuple[int, int]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            number, at_ns = map(int, line.split())
+            told.append((number, at_ns))
+            if at_ns - told[0][1] > 1_600_000_000:
+                process.send_signal(signal.SIGKILL)
+    kept = [op.id for op in read_segment(path)]
+    assert kept == list(range(len(kept)))
+    last_ns = told[-1][1]
+    assert [number for number, at_ns in told if number >= len(kept) and at_ns < last_ns - 1_000_000_000] == []
+    assert kept

@@ -1,0 +1,83 @@
+"""What a history weighs: Parquet on disk against 60 bytes an operation and 6 an item seen. And what making it costs.
+
+The history is the made-up run of the judge's benchmark. Conversion runs in a process of its own, on five segments of a
+million operations; its peak of resident memory must stay below LIMIT_MB.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks._judge_model import Model
+from benchmarks._lane import machine
+from benchmarks.judge import MILLION
+from harness.record.parquet import open_history, to_parquet
+from harness.record.run_directory import RunDirectory
+
+ROW_BYTES, ITEM_BYTES = 60, 6
+COPIES = 5
+LIMIT_MB = 1_500
+
+
+def convert(path: Path) -> None:
+    """Convert a run and print what it took."""
+    began_s = time.perf_counter()
+    to_parquet(RunDirectory(path))
+    seconds = time.perf_counter() - began_s
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(msgspec.json.encode({"seconds": round(seconds, 1), "peak_mb": round(peak_mb)}).decode())
+
+
+def converted(run: RunDirectory) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.history", str(run.path)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return msgspec.json.decode(told, type=dict[str, float])
+
+
+def weigh(run: RunDirectory) -> dict[str, int]:
+    """Rows, items seen, bytes of segments and of Parquet."""
+    with open_history(run) as history:
+        [(rows, items)] = history.execute("SELECT count(*), sum(len(items))::BIGINT FROM ops").fetchall()
+    size = {kind: sum(p.stat().st_size for p in run.history.glob(f"*.{kind}")) for kind in ("jsonl", "parquet")}
+    return {"rows": rows, "items_seen": items, "segment_bytes": size["jsonl"], "parquet_bytes": size["parquet"]}
+
+
+def main() -> int:
+    """Measure and print one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="history-bench-") as folder:
+        run = RunDirectory(Path(folder) / "run")
+        Model(run, MILLION).make()
+        once, weight = converted(run), weigh(run)
+        segment = run.history / "model.jsonl"
+        large = RunDirectory(Path(folder) / "large").create()
+        for number in range(COPIES):
+            os.link(segment, large.history / f"model-{number}.jsonl")
+        five = converted(large)
+    ratio = weight["parquet_bytes"] / (ROW_BYTES * weight["rows"] + ITEM_BYTES * weight["items_seen"])
+    result: dict[str, Any] = {
+        "benchmark": "history",
+        "ratio": round(ratio, 3),
+        "target": 1.0,
+        "ok": ratio <= 1.0 and five["peak_mb"] <= LIMIT_MB,
+        "details": {**weight, "million": once, "five_million": five},
+        "machine": machine(),
+    }
+    print(msgspec.json.encode(result).decode())
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        convert(Path(sys.argv[1]))
+    else:
+        sys.exit(main())
