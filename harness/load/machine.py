@@ -29,6 +29,7 @@ class Use:
     outside: float = 0.0
     own: float = 0.0
     waited: float = 0.0
+    in_line: float = 0.0
     running: int = 0
     load: float = 0.0
     pressure_cpu: float | None = None
@@ -79,7 +80,7 @@ class Machine:
         self._looked_ns = ended_ns
         processor, before = self._read_processor(), self._processor
         self._processor = processor
-        own_s, waited = self._own()
+        own_s, ran_s, waited_s = self._own()
         total = max(1, processor.total - before.total)
         busy = (processor.busy - before.busy) / total
         running, load = read_load()
@@ -88,7 +89,8 @@ class Machine:
             steal=_share((processor.steal - before.steal) / total),
             outside=_share(busy - own_s / seconds / len(self._cores)),
             own=_share(own_s / seconds / min(self._quota, len(self._cores))),
-            waited=_share(waited),
+            waited=_share(waited_s / (ran_s + waited_s or 1.0)),
+            in_line=round(waited_s / seconds, 4),
             running=running,
             load=load,
             pressure_cpu=pressure["cpu"],
@@ -96,8 +98,8 @@ class Machine:
             pressure_io=pressure["io"],
         )
 
-    def _own(self) -> tuple[float, float]:
-        """Processor seconds of the run's processes, and the share of waiting of their main threads."""
+    def _own(self) -> tuple[float, float, float]:
+        """Processor seconds of the run's processes; seconds that their main threads ran, and stood in line."""
         ticks = ran_ns = waited_ns = 0
         gone = False
         for pid, before in list(self._accounts.items()):
@@ -113,7 +115,7 @@ class Machine:
         pause_ns = max(SCAN_EVERY_S * NS_PER_S, self._scan_cost_ns / SCAN_COST)
         if gone or now_ns() - self._scanned_ns >= pause_ns:
             self._scan()
-        return ticks / _TICKS_PER_S, waited_ns / (ran_ns + waited_ns) if ran_ns + waited_ns else 0.0
+        return ticks / _TICKS_PER_S, ran_ns / NS_PER_S, waited_ns / NS_PER_S
 
     def _scan(self) -> None:
         """Find the run's processes; what new ones did before is not counted."""

@@ -35,9 +35,11 @@ class NoiseRow(msgspec.Struct, kw_only=True, frozen=True):
     outside: float = 0.0
     """share of the processors that processes took which do not belong to the run"""
     own: float = 0.0
-    """share of the processors (of the quota, where there is one) that the run's processes took, the target's included"""
+    """share of the processors (of the quota, if there is one) that the run's processes took, the target's included"""
     waited: float = 0.0
     """of the time in which the run's main threads could have run, the share they stood in line"""
+    in_line: float = 0.0
+    """how many of these threads stood in line, on average over the time"""
     running: int = 0
     """threads that ran or stood in line when the line was written, everywhere on the machine"""
     load: float = 0.0

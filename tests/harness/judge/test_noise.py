@@ -16,7 +16,7 @@ from harness.record.noise_file import Echo, NoiseRow
 
 P95, P50, MAX = (parse_threshold(f"{name} <= 200ms") for name in ("p(95)", "p(50)", "max"))
 SPAN = Window(ns(0), ns(10))
-STARVED = {"outside": 0.7, "steal": 0.05, "waited": 0.8}
+STARVED = {"outside": 0.7, "steal": 0.05, "waited": 0.8, "in_line": 1.4}
 
 
 def line(second, took_ms=0.3, *, echoes=20, **shares):
@@ -50,9 +50,10 @@ NOISY = [
     ({"took_ms": [100.0] * 9 + [0.3] * 11}, P50, []),
     (STARVED, P95, [(4, 7)]),
     ({**STARVED, "own": 0.9}, P95, [(4, 7)]),  # others took a fifth all the same
-    ({"outside": 0.14, "steal": 0.05, "waited": 0.9}, P95, []),  # less than a fifth is missing
-    ({"outside": 0.9, "waited": 0.49}, P95, []),  # and the run got what it wanted
-    ({"steal": 0.3, "waited": 0.5}, P95, [(4, 7)]),
+    ({**STARVED, "outside": 0.14}, P95, []),  # less than a fifth is missing
+    ({**STARVED, "waited": 0.49}, P95, []),  # the run got what it wanted
+    ({**STARVED, "in_line": 0.19}, P95, []),  # it hardly wanted to run
+    ({"steal": 0.2, "waited": 0.5, "in_line": 0.2}, P95, [(4, 7)]),
     ({"took_ms": 150.0, "own": 0.6, "outside": 0.1}, P95, []),  # of the run's own making
     ({"took_ms": 150.0, "own": 0.4, "outside": 0.1}, P95, [(4, 7)]),  # the machine just stood still
 ]
