@@ -157,11 +157,11 @@ class Noise:
         return self._echoes[first : bisect_left(self._echoes, span.end_ns, key=lambda echo: echo.due_ns)]
 
     def told(self, span: Window, threshold: Threshold) -> str:
-        """What made noisy seconds of a stretch of time, or just before and after it, noisy."""
+        """What made noisy seconds of a stretch of time noisy; if it has none, those just before and after it."""
         around = Window(span.start_ns - AFTERMATH_NS, span.end_ns + AFTERMATH_NS)
-        near = [row for row in self.rows if row.start_ns < around.end_ns and row.end_ns > around.start_ns]
-        starved = [row for row in near if self.starved(row)]
-        slow = [row for row in near if row not in starved and self.slow(row, threshold)]
+        starved, slow = self._noisy_rows(span, threshold)
+        if not starved + slow:
+            starved, slow = self._noisy_rows(around, threshold)
         said = []
         if starved:
             said.append(
@@ -173,6 +173,12 @@ class Noise:
             worst = max(aggregated([1000 * echo.took_us for echo in row.echoes], threshold) or 0 for row in slow)
             said.append(f"for {_seconds(slow)} an echo on this machine alone took up to {format_duration(worst / 1e9)}")
         return "the machine was noisy: " + ", and ".join(said)
+
+    def _noisy_rows(self, span: Window, threshold: Threshold) -> tuple[list[NoiseRow], list[NoiseRow]]:
+        """Lines that touch a stretch of time and starved, and others in which the machine was too slow."""
+        near = [row for row in self.rows if row.start_ns < span.end_ns and row.end_ns > span.start_ns]
+        starved = [row for row in near if self.starved(row)]
+        return starved, [row for row in near if not self.starved(row) and self.slow(row, threshold)]
 
 
 def excused(check: Check, why: str) -> Check:
