@@ -41,6 +41,8 @@ class Capabilities(msgspec.Struct, kw_only=True, frozen=True):
     """a stream goes on after Last-Event-ID"""
     paging: bool = True
     """feed pages have cursors"""
+    cursor_ttl_s: float = 0.0
+    """how long a cursor is valid; 0: not known"""
     seen: bool = True
     """POST /v1/feed leaves out posts already seen"""
     since: bool = True

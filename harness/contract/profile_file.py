@@ -54,6 +54,10 @@ def _optional_url(value: Any) -> str:
     return base_url(value) if value != "" else ""
 
 
+def _optional_duration(value: Any) -> float:
+    return positive_duration(value) if value != "" else 0.0
+
+
 def _template(value: Any) -> str:
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(text(value)) if name is not None]
@@ -127,6 +131,7 @@ _START: Keys = {
 _CAPABILITIES: Keys = {
     "stream": ("stream", one_of("sse", "none")),
     "event": ("event", one_of("delta", "full")),
+    "cursor_ttl": ("cursor_ttl_s", _optional_duration),
     **{
         key: (key, flag)
         for key in (

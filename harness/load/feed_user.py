@@ -19,6 +19,7 @@ from locust.contrib.fasthttp import FastHttpUser
 from harness.core.clock import NS_PER_MS, now_ns
 from harness.core.op import Op, OpKind, OpOutcome, text_hash
 from harness.load.context import PendingImport
+from harness.load.plan import OTHER_NODE
 from harness.load.sessions import Session
 from harness.load.wire import (
     IMPORT_DONE,
@@ -147,7 +148,7 @@ class FeedUser(FastHttpUser):  # type: ignore[misc]
         answer = self._page(op)
         if answer is not None:
             session.shown = answer.items
-            session.end_page(op.next_cursor)
+            session.end_page(op.next_cursor, op.done_ns)
         return op
 
     def probe(self, session: Session, variant: str, cursor: str, due_ns: int, own: Op | None = None) -> Op:
@@ -284,6 +285,6 @@ class FeedUser(FastHttpUser):  # type: ignore[misc]
 
 def _trouble(op: Op) -> str:
     """Why an op is a failure in Locust's statistics; a probe with a bad cursor is to be refused."""
-    if op.kind is OpKind.PROBE and op.variant != "other_node":
+    if op.kind is OpKind.PROBE and op.variant != OTHER_NODE:
         return "" if 400 <= op.status < 500 else f"a cursor that is {op.variant} was answered {op.status} {op.error}"
     return "" if op.outcome is OpOutcome.OK else op.error or f"{op.outcome}: {op.status}"

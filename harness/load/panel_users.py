@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.core.clock import now_ns
 from harness.core.op import OpKind, OpOutcome, user_number
 from harness.load.arrival_kinds import Arrival
 from harness.load.bad_cursor import tampered
+from harness.load.plan import EXPIRED
 from harness.load.pooled_user import POST_TIMEOUT_S, PooledUser
 from harness.load.schedule import post_text
 from harness.load.sessions import Session
@@ -74,19 +76,32 @@ class ProbeUser(PooledUser):
     """Asks for pages with cursors that must not be taken, and with its own at another region."""
 
     def perform(self, arrival: Arrival, due_ns: int) -> None:
-        """One probe, after a read when the session is in no walk."""
+        """One probe; nobody can make it who was given no cursor, or none that is expired by now."""
         panel = self.load.panel
-        session = panel.take(arrival.actor)
+        is_old = arrival.variant == EXPIRED
+        session = panel.take_fitting(arrival.actor, self.has_expired) if is_old else panel.take(arrival.actor)
+        if session is None:
+            self.skip()
+            return
         try:
-            if not session.cursor:
-                due_ns = self.read_page(session, due_ns, PROBE_LIMIT, PROBE_PAGES).done_ns
-            if not session.cursor or not self.try_cursor(arrival, session, due_ns):
+            if is_old:
+                self.probe(session, arrival.variant, session.oldest[1], due_ns)
+            elif not self.try_cursor(arrival, session, due_ns):
                 self.skip()
         finally:
             panel.give_back(session)
 
+    def has_expired(self, session: Session) -> bool:
+        """Whether the session was given a cursor so long ago that it is expired."""
+        given_ns, cursor = session.oldest
+        return bool(cursor) and now_ns() - given_ns > self.load.plan.expired_after_ns
+
     def try_cursor(self, arrival: Arrival, session: Session, due_ns: int) -> bool:
-        """Use the session's cursor as the variant says; False when nobody can."""
+        """Use the session's cursor as the variant says, after a read when it is in no walk; False when nobody can."""
+        if not session.cursor:
+            due_ns = self.read_page(session, due_ns, PROBE_LIMIT, PROBE_PAGES).done_ns
+        if not session.cursor:
+            return False
         match arrival.variant:
             case "tampered":
                 self.probe(session, arrival.variant, tampered(session.cursor, arrival.actor), due_ns)

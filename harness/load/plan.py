@@ -20,8 +20,11 @@ from harness.core.scenario import Phase
 from harness.record.run_directory import RunDirectory
 
 WARMUP = "warmup"
-PROBES = ("tampered", "foreign", "other_node")
-"""variants of a probe; see `OpKind.PROBE`"""
+OTHER_NODE, EXPIRED = "other_node", "expired"
+PROBES = ("tampered", "foreign", OTHER_NODE)
+"""variants of a probe that can be made at any time; see `OpKind.PROBE`"""
+EXPIRY_MARGIN_S = 2.0
+"""a cursor counts as expired this long after its time: targets count in whole seconds, and by other clocks"""
 PRIVATE_MODE = 0o600
 
 
@@ -90,6 +93,8 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     """whether the target gives posts by id: then readers look the parent of a reply up"""
     probes: tuple[str, ...] = PROBES
     """which probes of cursors are made, in turn"""
+    cursor_ttl_s: float = 0.0
+    """how long cursors are valid, where expired ones are tried"""
     operator_token_file: str = ""
     """path of the operator's token; empty: nobody moderates"""
     left_out: tuple[str, ...] = ()
@@ -104,6 +109,11 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     def start_ns(self) -> int:
         """Start of the warm-up relative to t0 (<= 0)."""
         return self.phases[0].start_ns
+
+    @property
+    def expired_after_ns(self) -> int:
+        """Age from which on a cursor is surely expired."""
+        return round((self.cursor_ttl_s + EXPIRY_MARGIN_S) * NS_PER_S)
 
     @property
     def end_ns(self) -> int:

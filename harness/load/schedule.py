@@ -16,7 +16,7 @@ from harness.load.arrival_kinds import READER_PAGE, Arrival, ArrivalKind
 from harness.load.arrivals import Schedule, constant, curve, poisson
 from harness.load.edge_schedule import edge_changes
 from harness.load.members import plan_users
-from harness.load.plan import LoadPlan
+from harness.load.plan import EXPIRED, LoadPlan
 from harness.load.signup_curve import time_share
 from harness.load.touch_schedule import repeats, touches
 
@@ -112,7 +112,6 @@ def _by_the_panel(plan: LoadPlan, kind: ArrivalKind, rate: float) -> list[Arriva
     generator = rng(plan.seed, "load", str(kind))
     due = poisson(generator, rate if plan.panel else 0.0, 0, plan.end_ns)
     actors = generator.integers(0, 1 << 31, len(due))
-    variants = plan.probes if kind is ArrivalKind.PROBE else ("",)
     return [
         Arrival(
             due_ns=int(due[i]),
@@ -120,10 +119,17 @@ def _by_the_panel(plan: LoadPlan, kind: ArrivalKind, rate: float) -> list[Arriva
             number=i,
             actor=int(actors[i]),
             panel=True,
-            variant=variants[i % len(variants)],
+            variant=_variant(plan, i, int(due[i])) if kind is ArrivalKind.PROBE else "",
         )
         for i in range(len(due))
     ]
+
+
+def _variant(plan: LoadPlan, number: int, due_ns: int) -> str:
+    """The variants in turn; no cursor is expired before the oldest ones are."""
+    expires = due_ns < plan.expired_after_ns
+    variants = [variant for variant in plan.probes if variant != EXPIRED or not expires]
+    return variants[number % len(variants)]
 
 
 def signups(plan: LoadPlan) -> list[Arrival]:

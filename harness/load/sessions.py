@@ -29,6 +29,8 @@ class Session:
     page: int = 0
     limit: int = 0
     cursor: str = ""
+    oldest: tuple[int, str] = (0, "")
+    """the first cursor it ever got, and when (ns)"""
     shown: list[Item] = field(default_factory=list, repr=False)
     """the page it saw last"""
     looked_up: set[str] = field(default_factory=set, repr=False)
@@ -45,9 +47,11 @@ class Session:
             self._pages_left = pages or MAX_PAGES
         self._pages_left -= 1
 
-    def end_page(self, next_cursor: str) -> None:
+    def end_page(self, next_cursor: str, given_ns: int = 0) -> None:
         """Remember where the walk goes on; "" ends it."""
         self.cursor = next_cursor
+        if next_cursor and not self.oldest[1]:
+            self.oldest = (given_ns, next_cursor)
 
     def end_walk(self) -> None:
         """The next read begins a new walk (after a post, so that it covers the post; after a failure)."""

@@ -8,7 +8,7 @@ import msgspec
 
 from harness.contract.profile import Profile
 from harness.core.load_rates import LOAD, Load
-from harness.load.plan import PROBES, LoadPlan
+from harness.load.plan import EXPIRED, OTHER_NODE, PROBES, LoadPlan
 
 _NEEDS = {
     "deletes": "delete",
@@ -25,15 +25,18 @@ def load_asked(plan: LoadPlan, profile: Profile) -> LoadPlan:
     """The plan without what the target cannot do; `left_out` tells what that is."""
     reasons = dict(_reasons(plan.rates, profile))
     fields = {LOAD[rate][0]: 0.0 for rate in reasons}
-    probes = PROBES if len(plan.regions) > 1 and profile.capabilities.regions else PROBES[:-1]
+    wanted = msgspec.structs.replace(plan, cursor_ttl_s=profile.capabilities.cursor_ttl_s)
+    without = dict(_probes_left_out(wanted, profile))
     left_out = [f"load.{rate}: {reason}" for rate, reason in reasons.items()]
-    left_out += _details(plan.rates, profile, probes)
+    left_out += _details(plan.rates, profile)
+    if plan.rates.probes_per_s and "probes" not in reasons:
+        left_out += [f"{variant} cursors of load.probes: {reason}" for variant, reason in without.items()]
     return msgspec.structs.replace(
-        plan,
+        wanted,
         rates=msgspec.structs.replace(plan.rates, **fields),
         blocks=profile.capabilities.block,
         lookups=profile.capabilities.batch,
-        probes=probes,
+        probes=tuple(variant for variant in (*PROBES, EXPIRED) if variant not in without),
         operator_token_file=profile.operator_token_file,
         left_out=tuple(left_out),
     )
@@ -50,14 +53,19 @@ def _reasons(load: Load, profile: Profile) -> Iterator[tuple[str, str]]:
             yield rate, f"the operator token of target {profile.name} is not known"
 
 
-def _details(load: Load, profile: Profile, probes: tuple[str, ...]) -> Iterator[str]:
+def _probes_left_out(plan: LoadPlan, profile: Profile) -> Iterator[tuple[str, str]]:
+    """Variants of probes that cannot be made, each with the reason."""
+    if len(plan.regions) < 2 or not profile.capabilities.regions:
+        yield OTHER_NODE, f"target {profile.name} has one region"
+    if not plan.cursor_ttl_s:
+        yield EXPIRED, f"how long a cursor of target {profile.name} is valid is not known"
+    elif plan.expired_after_ns >= plan.end_ns:
+        yield EXPIRED, f"a cursor of target {profile.name} is valid for {plan.cursor_ttl_s:g} s, longer than the run"
+
+
+def _details(load: Load, profile: Profile) -> Iterator[str]:
     """Parts of what is asked for that are left out."""
     if load.edges_per_s and not profile.capabilities.block:
         yield f"blocks of load.edges: target {profile.name} lacks block"
     if load.replies_per_s and not profile.capabilities.batch:
         yield f"look-ups of the parents of load.replies: target {profile.name} lacks batch"
-    if load.probes_per_s and profile.capabilities.paging:
-        yield "expired cursors of load.probes: they live longer than a run"
-        yield from (
-            f"{name} of load.probes: target {profile.name} has one region" for name in PROBES if name not in probes
-        )

@@ -7,9 +7,11 @@ from typing import Any
 from aiohttp import web
 from small_feed import SmallFeed
 
+from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import text_hash
 
 OPERATOR = "operator-token"
+CURSOR_TTL_S = 6.0
 
 
 class ChangingFeed(SmallFeed):
@@ -19,6 +21,8 @@ class ChangingFeed(SmallFeed):
         super().__init__()
         self.keys: dict[tuple[str, str], dict[str, Any]] = {}
         self.gone: set[str] = set()
+        self.cursors: dict[str, tuple[str, str, int]] = {}
+        """cursor -> (user, last post shown, when)"""
         self.writes: list[tuple[str, str, str]] = []
         """(who, method, path)"""
 
@@ -29,8 +33,8 @@ class ChangingFeed(SmallFeed):
         user, limit, cursor = self.user(request), int(request.query["limit"]), request.query.get("cursor")
         newest = [post for post in self.posts if post["id"] not in self.gone][::-1]
         if cursor is not None:
-            last = next((post["id"] for post in newest if self.cursor(user, post["id"]) == cursor), None)
-            if last is None:
+            owner, last, given_ns = self.cursors.get(cursor, ("", "", 0))
+            if owner != user or now_ns() - given_ns > CURSOR_TTL_S * NS_PER_S:
                 return web.json_response({"detail": "cursor"}, status=400)
             newest = [post for post in newest if post["id"] < last]
         page = newest[:limit]
@@ -38,7 +42,9 @@ class ChangingFeed(SmallFeed):
         return web.json_response({"items": page, "next_cursor": more})
 
     def cursor(self, user: str, last: str) -> str:
-        return f"{user}abcdefgh{last}.{text_hash(user + last)}"
+        cursor = f"abcdefgh{text_hash(f'{user} {last} {len(self.cursors)}'):020}"
+        self.cursors[cursor] = (user, last, now_ns())
+        return cursor
 
     async def post(self, request: web.Request) -> web.Response:
         user, key = self.user(request), request.headers["Idempotency-Key"]

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from changing_feed import OPERATOR, ChangingFeed
+from changing_feed import CURSOR_TTL_S, OPERATOR, ChangingFeed
 
 from harness.core.clock import NS_PER_S
 from harness.core.load_rates import Load
 from harness.core.op import Op, OpKind, OpOutcome
 from harness.load.edge_schedule import EDGE_REST_S
-from harness.load.plan import EdgePair, LoadPlan, PlanRegion
+from harness.load.plan import EXPIRED, EXPIRY_MARGIN_S, PROBES, EdgePair, LoadPlan, PlanRegion
 from harness.load.touch_schedule import SEEN_S
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,10 @@ def plan_of(make_plan_of: Callable[..., LoadPlan], feed: ChangingFeed, **fields:
     plan = make_plan_of(feed.url, seconds=SECONDS, regions={HERE: url, THERE: url}, rates=RATES, edge_pairs=PAIRS)
     token = plan.directory.path / "operator.token"
     token.write_text(OPERATOR + "\n")
-    return msgspec.structs.replace(plan, operator_token_file=str(token), **fields)
+    probes = (*PROBES, EXPIRED)
+    return msgspec.structs.replace(
+        plan, operator_token_file=str(token), probes=probes, cursor_ttl_s=CURSOR_TTL_S, **fields
+    )
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def check_replies(feed: ChangingFeed, ops: list[Op]) -> None:
 def check_probes(ops: list[Op]) -> None:
     """Bad cursors are refused; one's own shows the same page at the other region."""
     probes = kinds(ops, OpKind.PROBE)
-    assert {op.variant for op in probes} == {"tampered", "foreign", "other_node"}
+    assert {op.variant for op in probes} == {*PROBES, EXPIRED}
     given = {page.next_cursor: page for page in kinds(ops, OpKind.FEED) if page.next_cursor}
     for op in probes:
         if op.variant == "other_node":
@@ -165,8 +168,11 @@ def check_probes(ops: list[Op]) -> None:
             assert own.done_ns <= op.sent_ns
         else:
             assert (op.status, op.outcome, op.ids, op.region) == (400, OpOutcome.FAIL, [], HERE)
-            assert (op.cursor in given) == (op.variant == "foreign")
-            assert op.variant == "tampered" or given[op.cursor].user != op.user
+            assert (op.cursor in given) == (op.variant != "tampered")
+            assert op.variant != "foreign" or given[op.cursor].user != op.user
+        if op.variant == EXPIRED:
+            assert given[op.cursor].user == op.user
+            assert op.sent_ns - given[op.cursor].done_ns >= (CURSOR_TTL_S + EXPIRY_MARGIN_S) * NS_PER_S
 
 
 def check_repeats(ops: list[Op]) -> None:

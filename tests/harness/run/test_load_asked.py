@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from harness.contract.profile import Capabilities, Profile
+from harness.core.clock import NS_PER_S
 from harness.core.load_rates import Load
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion
 from harness.run.load_asked import load_asked
@@ -22,11 +23,11 @@ RATES = Load(
     repeats_per_s=1,
 )
 URLS = PlanRegion(api="http://a", stream="http://a")
-EXPIRED = "expired cursors of load.probes: they live longer than a run"
+UNKNOWN = "expired cursors of load.probes: how long a cursor of target ours is valid is not known"
 
 
 def plan(*regions: str) -> LoadPlan:
-    phases = (PlanPhase("baseline", 0, 1),)
+    phases = (PlanPhase("baseline", 0, 30 * NS_PER_S),)
     return LoadPlan(seed=1, run="run", users=9, phases=phases, rates=RATES, regions=dict.fromkeys(regions, URLS))
 
 
@@ -39,7 +40,7 @@ def test_a_target_that_can_do_all_is_asked_for_all():
     assert asked.rates == RATES
     assert (asked.blocks, asked.lookups, asked.operator_token_file) == (True, True, "token")
     assert asked.probes == ("tampered", "foreign", "other_node")
-    assert asked.left_out == (EXPIRED,)
+    assert asked.left_out == (UNKNOWN,)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_what_a_target_lacks_is_left_out_by_name(capability, rate):
     asked = load_asked(plan("a", "b"), target(**{capability: False}))
     assert getattr(asked.rates, f"{rate}_per_s") == 0
     assert msgspec.structs.replace(asked.rates, **{f"{rate}_per_s": 1.0}) == RATES
-    assert asked.left_out == (f"load.{rate}: target ours lacks {capability}", EXPIRED)
+    assert asked.left_out == (f"load.{rate}: target ours lacks {capability}", UNKNOWN)
 
 
 def test_nobody_moderates_without_the_operators_token():
@@ -69,10 +70,10 @@ def test_parts_that_are_left_out():
     asked = load_asked(plan("a"), target(block=False, batch=False))
     assert (asked.blocks, asked.lookups, asked.probes) == (False, False, ("tampered", "foreign"))
     assert set(asked.left_out) == {
-        EXPIRED,
+        UNKNOWN,
         "blocks of load.edges: target ours lacks block",
         "look-ups of the parents of load.replies: target ours lacks batch",
-        "other_node of load.probes: target ours has one region",
+        "other_node cursors of load.probes: target ours has one region",
     }
     assert load_asked(plan("a"), target(paging=False)).rates.probes_per_s == 0
 
@@ -81,3 +82,14 @@ def test_what_was_not_asked_for_is_not_missed():
     quiet = msgspec.structs.replace(plan("a"), rates=Load(posts_per_s=1))
     asked = load_asked(quiet, msgspec.structs.replace(target(block=False, delete=False), operator_token_file=""))
     assert asked.left_out == ()
+
+
+def test_expired_cursors_are_tried_when_they_expire_within_the_run():
+    asked = load_asked(plan("a", "b"), target(cursor_ttl_s=20.0))
+    assert asked.probes == ("tampered", "foreign", "other_node", "expired")
+    assert (asked.cursor_ttl_s, asked.left_out) == (20, ())
+    late = load_asked(plan("a", "b"), target(cursor_ttl_s=28.5))
+    assert "expired" not in late.probes
+    assert late.left_out == (
+        "expired cursors of load.probes: a cursor of target ours is valid for 28.5 s, longer than the run",
+    )
