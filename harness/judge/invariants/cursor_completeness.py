@@ -37,6 +37,8 @@ _OLD = f"""
 SELECT u.reader, i.pid FROM item i JOIN page g ON g.op = i.op
 JOIN {_USERS} u ON u."user" = g."user" AND u.region = g.region
 JOIN post_id k ON k.pid = i.pid
+ANTI JOIN (SELECT "user", text_hash FROM op WHERE kind = 'post' AND outcome = 'info') unanswered
+  ON unanswered."user" = i.author AND unanswered.text_hash = i.hash
 WHERE k.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0) AND NOT g.degraded
 GROUP BY u.reader, i.pid HAVING min(g.walk) <> max(g.walk)
 """

@@ -1,7 +1,8 @@
 """2. No phantom: every visible post was written, with the text, author and time that all reads agree on.
 
 Formally: each item of a read with a timestamp inside the run is an acknowledged post, or matches the author and text
-of a post with outcome info. One id has one author and one text, everywhere.
+of a post with outcome info. One id has one author and one text, everywhere. No read that was answered before a post was
+first sent (by more than the clocks' error) shows it.
 Items older than the run cannot be looked up (the target had them before); such an item is a phantom when its author is
 one whom the reader never followed, or when it was seen in one read only although at least 3 other undegraded reads by
 followers of its author cover its place without it.
@@ -30,16 +31,30 @@ SELECT i.pid, min(i.op) AS op, max(i.op) = min(i.op) AS lone, min(i.ts_us) AS ts
        min(i.hash) FILTER (i.hash <> 0) AS hash, max(i.hash) FILTER (i.hash <> 0) AS hash_too
 FROM item i GROUP BY i.pid
 """
+# A post without an answer may be older by its timestamp than the first acknowledged one: still it is of this run.
 _UNKNOWN = """
 CREATE OR REPLACE TEMP TABLE unknown AS
-SELECT s.*, coalesce(s.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) AS old
-FROM seen s ANTI JOIN post p ON p.pid = s.pid
+SELECT s.*, coalesce(s.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) AND NOT unanswered AS old
+FROM (
+  SELECT s.*, EXISTS (
+    SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info' AND o."user" = s.author
+      AND (s.hash IS NULL OR o.text_hash = 0 OR o.text_hash = s.hash)) AS unanswered
+  FROM seen s ANTI JOIN post p ON p.pid = s.pid
+) s
 """
 _MADE_UP = """
-SELECT u.pid, u.op, 'that nobody wrote' FROM unknown u
-WHERE NOT u.old AND NOT EXISTS (
-  SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info' AND o."user" = u.author
-    AND (u.hash IS NULL OR o.text_hash = 0 OR o.text_hash = u.hash))
+SELECT pid, op, 'that nobody wrote' FROM unknown WHERE NOT old AND NOT unanswered
+"""
+# Only pages that begin above, or at, a post sent after their answer can show one.
+_FORETOLD = """
+WITH latest AS (
+  SELECT pid, max(sent_ns) OVER (ORDER BY pid) AS sent_ns FROM post
+), suspect AS (
+  SELECT g.op, g.done_ns FROM page g ASOF JOIN latest l ON g.high >= l.pid WHERE g.done_ns + $error < l.sent_ns
+  UNION ALL SELECT id, done_ns FROM op WHERE kind = 'feed_new' AND outcome = 'ok'
+)
+SELECT i.pid, min(i.op), 'that was not written yet' FROM item i JOIN suspect s ON s.op = i.op
+JOIN post p ON p.pid = i.pid WHERE s.done_ns + $error < p.sent_ns GROUP BY i.pid
 """
 _CHANGED = """
 SELECT s.pid, s.op, CASE WHEN s.author <> s.author_too OR s.author <> p.author
@@ -80,7 +95,7 @@ def check(trial: Trial) -> Finding:
     """Compare what reads show with what was written."""
     trial.con.execute(_SEEN)
     trial.con.execute(_UNKNOWN)
-    found = trial.rows(_MADE_UP) + trial.rows(_CHANGED)
+    found = trial.rows(_MADE_UP) + trial.rows(_CHANGED) + trial.rows(_FORETOLD, error=trial.case.clock_error_ns)
     if _knows_old_posts(trial):
         found += trial.rows(_NOT_FOLLOWED) + trial.rows(_CONTRADICTED, missed_by=_MISSED_BY)
     phantoms = {pid: (op, what) for pid, op, what in reversed(found)}

@@ -1,7 +1,8 @@
 """14. SSE soundness: an event tells of a real post of a followed author, tokens rise, and the post can be read.
 
 Formally, for each new_post event e of listener u:
- (a) its post was acknowledged, or was seen in a read, or u follows somebody with a POST of outcome info;
+ (a) its post was acknowledged, or was seen in a read, or u follows somebody with a POST of outcome info; and it was
+     sent before e came (by the clocks' error at most after it);
  (b) u is the author, or an edge u -> author was in the population or was made during the run;
  (c) within one epoch the last part of the resume token is greater than in all earlier events of the session;
  (d) each undegraded page of u in the same region that covers the post and was asked for at least the visibility promise
@@ -28,6 +29,10 @@ WHERE NOT EXISTS (
     OR (e."user", o."user") IN (SELECT (follower, author) FROM base)
     OR (e."user", o."user") IN (SELECT (follower, author) FROM change)))
 ORDER BY e.event_ns
+"""
+_FORETOLD = """
+SELECT k.id, e."user", e.region, e.event_ns, 'that was not written yet' FROM event e JOIN post p ON p.pid = e.pid
+JOIN post_id k ON k.pid = e.pid WHERE e.event_ns + $error < p.sent_ns ORDER BY e.event_ns
 """
 _NOT_FOLLOWED = """
 WITH pair AS (
@@ -68,6 +73,7 @@ def check(trial: Trial) -> Finding:
     """Look for events without a post, without a follow edge, out of order, or without a readable post."""
     trial.con.execute(_READ_BACK, {"bound": trial.case.visibility_ns})
     found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE)
+    found += trial.rows(_FORETOLD, error=trial.case.clock_error_ns)
     if graph.knows_all_follows(trial.con, trial.case):
         found += trial.rows(_NOT_FOLLOWED)
     events, read = trial.rows("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM read_back)")[0]

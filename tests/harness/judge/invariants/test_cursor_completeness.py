@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from harness.core.op import OpKind
+from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
 
@@ -72,6 +72,19 @@ def test_posts_from_before_the_run_that_two_walks_show_must_be_in_all(made):
     h.read(1, ["p3", "p2", "p1", "p0", "old"], at=12.0)
     check = h.check("cursor_completeness")
     assert any("there before the run" in sentence for sentence in check.evidence)
+
+
+def test_a_timed_out_post_is_not_from_before_the_run(made):
+    h = made({1: [7]})
+    h.old(7, "old", ts=-10)
+    h.old(7, "older", ts=-20)
+    h.read(1, ["old"], at=0.1, more=True)
+    h.read(1, ["older"], at=0.2, page=1)
+    h.post(7, "unsure", at=0.5, outcome=OpOutcome.INFO)
+    h.post(7, "p1", at=1.0)
+    for at in (2.0, 3.0):
+        h.read(1, ["p1", "unsure", "old", "older"], at=at)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
 
 
 def test_walks_with_a_failed_page_are_left_out(made):

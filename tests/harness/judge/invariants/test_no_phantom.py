@@ -47,6 +47,46 @@ def test_a_timed_out_post_may_be_seen(made):
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
+def test_a_timed_out_post_from_before_the_first_acknowledgement_is_not_old(made):
+    h = made(FOLLOWS)
+    for user in (1, 2, 3):
+        h.read(user, [], at=0.1)
+    h.post(7, "unsure", at=0.5, outcome=OpOutcome.INFO)
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1", "unsure"], at=2.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+    assert "older" not in h.check("no_phantom").reason
+
+
+def test_a_post_is_shown_at_the_earliest_in_the_answer_that_comes_as_it_is_sent(made):
+    h = legal(made)
+    h.post(7, "p2", at=6.0)
+    h.read(1, ["p2", "p1", "ancient"], at=5.99, took=0.01)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_post_that_is_not_written_yet_is_a_phantom(made):
+    h = legal(made)
+    h.post(7, "p2", at=6.0)
+    h.read(1, ["p2", "p1", "ancient"], at=5.99, took=0.01).done_ns -= 1
+    assert "post p2 that was not written yet in the read (feed) of user 1" in h.check("no_phantom").evidence[0]
+
+
+def test_it_is_one_in_feed_new_too(made):
+    h = legal(made)
+    h.post(7, "p2", at=6.0)
+    h.read(1, ["p2"], at=5.0, kind=OpKind.FEED_NEW)
+    assert h.check("no_phantom").value == 1
+
+
+def test_a_post_counts_as_written_from_its_first_attempt(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0, outcome=OpOutcome.INFO, idempotency_key="k")
+    h.post(7, "p2", at=6.0, idempotency_key="k")
+    h.read(1, ["p2", "p1", "ancient"], at=5.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
 def test_a_refused_post_may_not_be_seen(made):
     h = legal(made)
     h.post(7, "refused", at=3.0, outcome=OpOutcome.FAIL)

@@ -33,6 +33,20 @@ def test_an_event_for_a_post_nobody_wrote(made):
     ]
 
 
+def test_an_event_comes_at_the_earliest_as_its_post_is_sent(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_an_event_for_a_post_that_is_not_written_yet(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.0, token="r.1.7").done_ns -= 1
+    assert "post p3 that was not written yet" in h.check("sse_soundness").evidence[0]
+
+
 def test_an_event_may_tell_of_a_timed_out_post_of_a_followee(made):
     h = legal(made)
     h.post(7, "unsure", at=2.5, outcome=OpOutcome.INFO)
