@@ -27,11 +27,11 @@ def failed_final_reads(trial: Trial) -> str:
 
 
 def settled_ns(trial: Trial) -> int:
-    """When all regions must agree: max(last acknowledgement + C, heal + T).
+    """When all regions must agree: max(end of the last POST that did not fail + C, heal + T).
 
     C is the cross-region promise, with a celebrity the celebrity promise on top; T the convergence time.
     """
     case = trial.case
-    last_ack = trial.number("SELECT max(ack_ns) FROM post") + case.clock_error_ns
-    patience = case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
-    return max(last_ack + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)
+    last = trial.number("SELECT max(done_ns) FROM op WHERE kind = 'post' AND outcome <> 'fail'")
+    patience = case.clock_error_ns + case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
+    return max(last + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)

@@ -136,8 +136,8 @@ SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post
 UNION
 SELECT {_EVERYBODY}, i.pid FROM item i ANTI JOIN post p ON p.pid = i.pid GROUP BY i.pid HAVING count(*) = 1
 UNION
-SELECT c.follower, i.pid FROM change c JOIN page g ON g."user" = c.follower
-  JOIN item i ON i.op = g.op AND i.author = c.author
+SELECT c.follower, i.pid FROM change c JOIN item i ON i.author = c.author
+  JOIN op o ON o.id = i.op AND o."user" = c.follower
 UNION
 SELECT "user", pid FROM due_item WHERE NOT shallow
 """
@@ -170,6 +170,8 @@ class Checker:
     kind: CheckKind = CheckKind.INVARIANT
     skip: Callable[[Case], str] | None = None
     """why there is nothing to check in this case; empty: there is"""
+    loads: tuple[str, ...] = ()
+    """rates of the scenario's [load] of which at least one gives something to observe; empty: any load does"""
 
 
 def doubted(check: Check, why: str) -> Check:
@@ -182,7 +184,7 @@ def doubted(check: Check, why: str) -> Check:
 
 def run_checker(name: str, checker: Checker, trial: Trial) -> Check:
     """The check of the verdict. Never raises."""
-    reason = _skip_reason(checker, trial.case)
+    reason = _skip_reason(name, checker, trial.case)
     if reason:
         return Check(name=name, kind=checker.kind, verdict=Outcome.INCONCLUSIVE, reason=reason, skipped=True)
     try:
@@ -224,7 +226,8 @@ def _reason(found: Finding) -> str:
     return "; ".join(part for part in (first, found.unproven, found.note) if part)
 
 
-def _skip_reason(checker: Checker, case: Case) -> str:
+def _skip_reason(name: str, checker: Checker, case: Case) -> str:
+    """Why it is skipped; empty: it is not. Who names an invariant wants it whatever the load is."""
     able = case.profile.capabilities
     for need in checker.needs:
         if need == "stream" and able.stream == "none":
@@ -233,4 +236,7 @@ def _skip_reason(checker: Checker, case: Case) -> str:
             return f"skipped: target {case.profile.name} has one region"
         if need not in ("stream", "regions") and not getattr(able, need):
             return f"skipped: target {case.profile.name} lacks {need}"
+    planned = [rate for rate in checker.loads if getattr(case.scenario.load, f"{rate}_per_s")]
+    if checker.loads and not planned and name not in case.scenario.expect.get("invariants", ()):
+        return f"skipped: the load of the scenario has no {' or '.join(checker.loads)}"
     return checker.skip(case) if checker.skip is not None else ""

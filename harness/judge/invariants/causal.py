@@ -12,7 +12,7 @@ Inconclusive: no session that saw a reply looked its parent up. Skipped: the loa
 
 from __future__ import annotations
 
-from harness.judge.case import EVIDENCE_LIMIT, Case
+from harness.judge.case import EVIDENCE_LIMIT
 from harness.judge.evidence import Moment, story
 from harness.judge.tables import WITHDRAWALS
 from harness.judge.trial import Checker, Finding, Trial
@@ -84,8 +84,4 @@ def check(trial: Trial) -> Finding:
     )
 
 
-def _skip(case: Case) -> str:
-    return "" if case.scenario.load.replies_per_s else "skipped: the load of the scenario has no replies"
-
-
-CHECKER = Checker(check, needs=("batch",), skip=_skip)
+CHECKER = Checker(check, needs=("batch",), loads=("replies",))

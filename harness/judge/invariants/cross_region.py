@@ -15,7 +15,7 @@ from harness.judge.evidence import Moment, story
 from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
-_BOUND = "$cross + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END"
+_BOUND = "$cross::BIGINT + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END"
 _JUDGED = f"c.remote AND c.age_ns >= {_BOUND} AND (c.sent_ns < $struck OR c.sent_ns >= $healed)"
 
 

@@ -40,7 +40,8 @@ WHERE h.kind = 'probe' ORDER BY h.sent_ns, h.id
 _UNSETTLED = """
 SELECT k.pid FROM post_id k LEFT JOIN post p ON p.pid = k.pid
 WHERE k.pid IN (SELECT unnest($pids::BIGINT[])) AND CASE
-  WHEN p.pid IS NOT NULL THEN deadline(p.ack_ns, $cross + CASE WHEN p.celebrity THEN $celebrity ELSE 0 END) > $sent
+  WHEN p.pid IS NOT NULL
+  THEN deadline(p.ack_ns, $cross::BIGINT + CASE WHEN p.celebrity THEN $celebrity ELSE 0 END) > $sent
   ELSE coalesce(k.ts_us >= (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) END
 """
 _SAYS_NOTHING = (401, 408, 429)
@@ -159,8 +160,4 @@ def _told(case: Case, probe: Probe, what: str) -> str:
     return story(case, *moments)
 
 
-def _skip(case: Case) -> str:
-    return "" if case.scenario.load.probes_per_s else "skipped: the load of the scenario has no probes of cursors"
-
-
-CHECKER = Checker(check, needs=("paging",), skip=_skip)
+CHECKER = Checker(check, needs=("paging",), loads=("probes",))

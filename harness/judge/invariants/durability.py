@@ -22,7 +22,8 @@ SOUGHT_SHARE = 0.8
 
 _SETTLED = """
 c.final AND CASE
-  WHEN c.remote THEN c.age_ns >= $remote + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END AND c.sent_ns >= $healed
+  WHEN c.remote
+  THEN c.age_ns >= $remote::BIGINT + CASE WHEN c.celebrity THEN $celebrity ELSE 0 END AND c.sent_ns >= $healed
   ELSE c.age_ns >= CASE WHEN c.celebrity THEN $celebrity ELSE $local END END
 """
 

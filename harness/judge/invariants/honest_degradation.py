@@ -46,12 +46,14 @@ SELECT k.id, r."user", r.region, r.sent_ns, CASE WHEN r.status > 0 THEN 'status 
 FROM took_effect t JOIN refused r ON r.id = t.id JOIN post_id k ON k.pid = t.pid JOIN op o ON o.id = t.op
 ORDER BY r.sent_ns LIMIT {EVIDENCE_LIMIT}
 """
-_DUE = "NOT c.remote AND NOT c.own AND c.age_ns >= $grace + CASE WHEN c.celebrity THEN $celebrity ELSE $local END"
+_DUE = (
+    "NOT c.remote AND NOT c.own AND c.age_ns >= $grace::BIGINT + CASE WHEN c.celebrity THEN $celebrity ELSE $local END"
+)
 _STALE = f"""
 CREATE OR REPLACE TEMP TABLE stale_page AS
 SELECT c.op, c.pid, c."user", c.region, c.ack_ns, c.sent_ns FROM covered c
 WHERE NOT c.present AND {_DUE} AND c.sent_ns >= deadline(
-  c.ack_ns, c.sent_ns - c.ack_ns - c.age_ns + $grace + CASE WHEN c.celebrity THEN $celebrity ELSE $local END)
+  c.ack_ns, c.sent_ns - c.ack_ns - c.age_ns + $grace::BIGINT + CASE WHEN c.celebrity THEN $celebrity ELSE $local END)
 """
 _NEVER_SHOWN = """
 SELECT DISTINCT s.pid FROM stale_page s ANTI JOIN item i ON i.pid = s.pid

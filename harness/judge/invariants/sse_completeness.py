@@ -28,7 +28,7 @@ CREATE OR REPLACE TEMP TABLE due AS
 WITH pair AS (
   SELECT s.session, s."user", s.region, s.chain, s.open_ns, s.end_ns, d.pid, d.sent_ns, d.ack_ns, d.region AS home,
          greatest(s.open_ns, d.ack_ns) AS ready,
-         $grace + CASE WHEN d.celebrity THEN $celebrity ELSE $local END
+         $grace::BIGINT + CASE WHEN d.celebrity THEN $celebrity ELSE $local END
            + CASE WHEN d.region <> s.region THEN $remote ELSE 0 END AS allowed
   FROM stream s JOIN due_item d ON d."user" = s."user" AND d.sent_ns >= s.chain_ns
   WHERE NOT d.own AND d.ack_ns < s.end_ns

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import msgspec
+
+from harness.core.load_rates import Load
 from harness.core.verdict import Outcome
 from harness.judge.trial import Checker, Finding, run_checker
 
@@ -33,3 +36,27 @@ def test_evidence_is_limited_and_the_total_is_the_value(made):
     found = result(made, Finding(observations=100, violations=50, evidence=[str(k) for k in range(50)]))
     assert len(found.evidence) == 20
     assert found.value == 50
+
+
+def test_a_load_that_gives_nothing_to_observe_is_skipped_by_name(made):
+    h = made({1: [7]})
+    h.scenario = msgspec.structs.replace(h.scenario, load=Load(posts_per_s=1))
+    found = h.check("causal")
+    assert found.skipped
+    assert found.reason == "skipped: the load of the scenario has no replies"
+    assert h.check("eligibility").reason.endswith("has no edges or deletes or hides or moderations")
+    assert not h.check("author_order").skipped
+
+
+def test_who_names_it_wants_it(made):
+    h = made({1: [7]}, expect={"invariants": ("causal", "order")})
+    h.scenario = msgspec.structs.replace(h.scenario, load=Load(posts_per_s=1))
+    found = h.check("causal")
+    assert (found.verdict, found.skipped) == (Outcome.INCONCLUSIVE, False)
+
+
+def test_a_pass_tells_its_power(made):
+    found = result(made, Finding(observations=300_000))
+    assert (
+        found.reason == "no violation in 300,000 observations (at 95 % confidence fewer than 0.0010 % would show one)"
+    )

@@ -147,3 +147,12 @@ def test_differences():
     assert differences([9, 5], [9, 7, 5], lo=5, hi=10) == (set(), {7}, set())
     assert differences([9, 5], [12, 9, 5], lo=5, hi=10) == (set(), set(), {12})
     assert differences([9, 5], [9, 4], lo=6, hi=10) == (set(), set(), set())
+
+
+def test_a_post_written_while_unfollowed_may_be_in_one_region_only(made):
+    h = legal(made)
+    h.op(OpKind.UNFOLLOW, 1, at=0.5, author=8)
+    h.post(8, "meanwhile", at=1.5)
+    h.op(OpKind.FOLLOW, 1, at=12.0, author=8)
+    h.probe(1, "other_node", at=21.0, items=["p2", "meanwhile", "p1"], **OTHER)
+    assert h.check("cursor_integrity").verdict is Outcome.PASS

@@ -113,3 +113,12 @@ def test_nobody_reads_twice(made):
     h.read(1, ["p1"], at=2.0)
     h.read(2, ["p1"], at=2.0)
     assert h.check("monotonic_reads").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_post_seen_in_feed_new_only_whose_author_was_unfollowed(made):
+    h = legal(made)
+    h.post(8, "q", at=7.0)
+    h.read(1, ["q"], at=7.5, kind=OpKind.FEED_NEW)
+    h.op(OpKind.UNFOLLOW, 1, at=8.0, author=8)
+    h.read(1, ["p2", "p1", "old"], at=9.0)
+    assert h.check("monotonic_reads").verdict is Outcome.PASS
