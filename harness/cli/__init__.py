@@ -17,6 +17,7 @@ COMMANDS = {
     "selftest": ("selftest", "Plant bugs in the reference stack: does the judge catch each?"),
     "conform": ("target", "Check an implementation against the contract."),
     "check": ("inspect", "Judge a recorded run again."),
+    "compare": ("compare", "Compare two runs, figure by figure and check by check."),
     "report": ("inspect", "Write a run's reports again."),
     "query": ("inspect", "Ask the history of a run in SQL."),
     "up": ("stack", "Bring the reference stack up."),

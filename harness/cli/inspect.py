@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import duckdb
+from msgspec import structs
 from rich.table import Table
 
+from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import find_run, json_option, messages, print_json, results
 from harness.core.errors import UsageError
+from harness.core.verdict import Verdict
+from harness.judge.judge import judge
 from harness.record.parquet import open_history
 from harness.record.run_directory import RunDirectory
-from harness.report import write_reports
+from harness.report import summary, write_reports
+from harness.report.github import remarks_of
+from harness.report.run_data import read_run
 from harness.report.terminal import print_verdict
-from harness.run.judging import judge_and_store
+from harness.run.judging import expectations_for, judge_and_store
 from harness.run.scenario_file import load_scenario, scenario_paths
 
 
@@ -35,18 +43,43 @@ def scenarios(as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
+@click.option(
+    "--expect", "rules", type=click.Path(path_type=Path), metavar="FILE", help="Judge by the [expect] in FILE."
+)
+@click.option("--save", is_flag=True, help="With --expect: make the new verdict the run's own.")
 @json_option
-def check(run: str, as_json: bool) -> None:
-    """Judge a recorded run again. Example: feedstorm check latest"""
+def check(run: str, rules: Path | None, save: bool, as_json: bool) -> None:
+    """Judge a recorded run again, by its own expectations or by others.
+
+    FILE is TOML with the table [expect] of a scenario; a whole scenario will do. The run's own verdict and reports stay
+    as they are, unless --save is given.
+
+    \b
+    Examples:
+      feedstorm check latest
+      feedstorm check latest --expect stricter.toml
+    """
+    if save and rules is None:
+        raise UsageError("--save: goes with --expect; without it the verdict is always the run's own")
     directory = RunDirectory(find_run(run))
     if not directory.phases.exists() or not directory.profile.exists():
         raise UsageError(f"run {run}: ended before its first phase began, so there is nothing to judge")
-    verdict = judge_and_store(directory)
+    expect = expectations_for(directory, rules) if rules is not None else None
+    is_kept = expect is None or save
+    verdict = judge_and_store(directory, expect=expect) if is_kept else judge(directory, expect)
     if as_json:
         print_json(verdict)
     else:
         print_verdict(verdict, messages())
+    tell_ci(_summary(directory, verdict, is_kept), remarks_of(verdict.scenario, verdict.checks))
     raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
+
+
+def _summary(run: RunDirectory, verdict: Verdict, is_kept: bool) -> str:
+    """The summary of this verdict, which is the run's own or not; empty for a run that has none of its own."""
+    if is_kept:
+        return run.summary.read_text(encoding="utf-8")
+    return summary.render(structs.replace(read_run(run), verdict=verdict)) if run.verdict.exists() else ""
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from harness.core.errors import UsageError
+from harness.record.run_directory import RunDirectory
 
 RUNS = Path("runs")
 
@@ -40,6 +42,47 @@ def _console(stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = LOG_WIDTH
     return console
+
+
+def find_runs(name: str, runs: Path = RUNS) -> list[Path]:
+    """One run (see `find_run`), or several: NAME-1, NAME-2 ... of `--repeat`, or those that a pattern matches.
+
+    Raises UsageError when there is none.
+    """
+    for folder in (Path(), runs):
+        if (folder / name / "scenario.json").is_file():
+            return [folder / name]
+    for path in (Path(name), runs / name):
+        pattern = path.name if any(letter in path.name for letter in "*?[") else f"{glob.escape(path.name)}-*"
+        matching = path.parent.glob(pattern) if path.parent.is_dir() else ()
+        found = [one for one in matching if not one.is_symlink() and (one / "scenario.json").is_file()]
+        if pattern != path.name:
+            found = [one for one in found if one.name.removeprefix(f"{path.name}-").isdigit()]
+        if found:
+            return sorted(found, key=lambda one: (len(one.name), one.name))
+    raise UsageError(
+        f"run {name!r}: no such run, nor repeats of it (a path, a name or pattern under {runs}/, 'latest')"
+    )
+
+
+def judged_runs(name: str, runs: Path = RUNS) -> list[RunDirectory]:
+    """The same, ready to be compared. Raises UsageError when one has no verdict, or they are of two scenarios."""
+    found = [RunDirectory(path) for path in find_runs(name, runs)]
+    problems = [
+        f"run {run.path}: has no verdict yet; use `feedstorm check {run.path}`"
+        for run in found
+        if not run.verdict.exists() or not run.phases.exists()
+    ]
+    if problems:
+        raise UsageError(problems)
+    names = {str(msgspec.json.decode(run.verdict.read_bytes(), type=_Judged).scenario): run for run in found}
+    if len(names) > 1:
+        raise UsageError(f"run {name!r}: matches runs of several scenarios: {', '.join(sorted(names))}")
+    return found
+
+
+class _Judged(msgspec.Struct):
+    scenario: str
 
 
 def find_run(name: str, runs: Path = RUNS) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -9,16 +10,16 @@ from typing import NoReturn
 import click
 import msgspec
 
+from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
-from harness.cli.interrupt import run_interruptible
-from harness.cli.output import RUNS, find_run, json_option, messages, print_json
-from harness.cli.watching import watching
+from harness.cli.output import RUNS, find_run, json_option, judged_runs, messages, print_json
+from harness.cli.repeat import run_once, run_repeatedly
 from harness.contract.profile import Profile
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
+from harness.report.github import remarks_of
 from harness.report.terminal import print_verdict
-from harness.run.execute import Execution
 from harness.run.replay import replayed
 from harness.run.request import read_request
 
@@ -35,6 +36,8 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
 @click.option("--preset", metavar="NAME", help="A shape the target starts in; reference: threads (default) or x-early.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
+@click.option("--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run it N times, one after the other.")
+@click.option("--baseline", metavar="RUN", help="Compare with an older run (or its repeats) at the end.")
 @click.option("--replay", metavar="RUN", help="Play the faults recorded in an older run, at the same times, no others.")
 @json_option
 def run(
@@ -47,6 +50,8 @@ def run(
     flags: tuple[str, ...],
     preset: str | None,
     allow_hosts: tuple[str, ...],
+    repeat: int,
+    baseline: str | None,
     replay: str | None,
     as_json: bool,
 ) -> None:
@@ -59,6 +64,8 @@ def run(
       feedstorm run region-lag --set load.posts=80/s --seed 7
       feedstorm run signup-surge --preset x-early                  (one region, pull, imports while the user waits)
       feedstorm run region-lag --replay latest                     (its faults once more, whatever the scenario says)
+      feedstorm run region-lag --repeat 10                         (how often does each check pass?)
+      feedstorm run region-lag --baseline 20260101-120000-region-lag   (and fail when it got worse: docs/gates.md)
     """
     directory = run_directory(out, Path(scenario).stem)
     recorded = find_run(replay) if replay is not None else None
@@ -74,8 +81,10 @@ def run(
         preset,
         adapt=(lambda found: replayed(found, recorded)) if recorded is not None else None,
     )
-    with watching(messages()) as observe:
-        verdict = run_interruptible(Execution(request, observe).execute())
+    older = tuple(judged_runs(baseline)) if baseline is not None else ()
+    if repeat > 1:
+        run_repeatedly(request, repeat, older, as_json)
+    verdict = run_once(replace(request, baseline=older))
     conclude(RunDirectory(directory), verdict, as_json)
 
 
@@ -89,6 +98,7 @@ def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool) -> NoRetu
         for part in lacking(run_files):
             console.print(f"note: the target ran without {part}; {WITHOUT.get(part, 'see `feedstorm doctor`')}")
         console.print(f"report: {run_files.report}", soft_wrap=True)
+    tell_ci(run_files.summary.read_text(encoding="utf-8"), remarks_of(verdict.scenario, verdict.checks))
     raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
 
 

@@ -1,6 +1,8 @@
 """junit.xml: one test case a check, so that a CI shows each by name, with its evidence as the failure's text.
 
-fail is <failure>, inconclusive is <error type="inconclusive">, what the target cannot do is <skipped>.
+fail is <failure>, inconclusive is <error type="inconclusive">, what the target cannot do is <skipped>. Inconclusive is
+an error, not skipped: CI systems pass a job with skipped cases, and a check that could not be decided must not pass.
+All cases have the time 0: a check is a statement on the whole run, whose length is the suite's.
 """
 
 from __future__ import annotations
@@ -30,15 +32,32 @@ def render(data: RunData) -> bytes:
     if data.manifest.started:
         suite.set("timestamp", _clean(data.manifest.started))
     properties = ET.SubElement(suite, "properties")
-    facts = {"verdict": data.verdict.verdict, "seed": data.verdict.seed, "target": data.manifest.target}
-    for name, value in facts.items():
-        ET.SubElement(properties, "property", name=name, value=_clean(str(value)))
+    for name, value in _facts(data).items():
+        ET.SubElement(properties, "property", name=name, value=_clean(value))
     for check in data.verdict.checks:
         suite.append(_case(data.verdict.scenario, check))
-    root = ET.Element("testsuites")
+    totals = {key: suite.get(key, "") for key in ("name", "tests", "failures", "errors", "skipped", "time")}
+    root = ET.Element("testsuites", totals)
     root.append(suite)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _facts(data: RunData) -> dict[str, str]:
+    """What the run was made with, as far as it is known."""
+    made = data.manifest
+    facts = {
+        "verdict": str(data.verdict.verdict),
+        "seed": str(data.verdict.seed),
+        "target": made.target,
+        "machine": made.machine_text,
+        "kernel": str(made.machine.get("kernel", "")),
+        "commit": made.commit,
+        "command": made.command,
+        "defects": ", ".join(made.defects),
+        "run": data.name,
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _case(scenario: str, check: Check) -> ET.Element:

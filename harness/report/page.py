@@ -154,17 +154,13 @@ def _tally(data: RunData) -> list[tuple[str, int, float]]:
 
 def _facts(data: RunData) -> list[tuple[str, str]]:
     made = data.manifest
-    machine = made.machine
-    parts = [f"{machine[key]} {unit}" for key, unit in (("cores", "cores"), ("memory_gib", "GiB")) if machine.get(key)]
-    head = str(made.git.get("head", ""))[:10]
-    dirty = " with local changes" if made.git.get("dirty") else ""
     facts = [
         ("Target", made.target),
         ("Seed", str(data.verdict.seed)),
         ("Started", made.started.replace("T", " ").replace("+00:00", " UTC")),
         ("Length", f"{data.length_s:.0f} s" if data.phases else ""),
-        ("Machine", ", ".join([*parts, str(machine.get("cpu", ""))]).strip(", ")),
-        ("Commit", head + dirty if head else ""),
+        ("Machine", made.machine_text),
+        ("Commit", made.commit),
         ("Planted defects", ", ".join(made.defects)),
     ]
     return [(name, value) for name, value in facts if value]

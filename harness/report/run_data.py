@@ -12,6 +12,7 @@ from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
 from harness.judge.case import Fault, LoadReport, as_it_acted
 from harness.judge.machine import echoes_per_line
+from harness.record.manifest import Manifest
 from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
 
@@ -56,20 +57,6 @@ class Curve(msgspec.Struct):
     p99_ms: float = 0.0
     max_ms: float = 0.0
     curve: list[tuple[float, float]] = []
-
-
-class Manifest(msgspec.Struct, kw_only=True):
-    """What the run was made with."""
-
-    scenario: str = ""
-    seed: int = 0
-    target: str = ""
-    defects: list[str] = []
-    command: str = ""
-    started: str = ""
-    git: dict[str, Any] = {}
-    machine: dict[str, Any] = {}
-    versions: dict[str, str] = {}
 
 
 class _Series(msgspec.Struct, kw_only=True):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from harness.core.verdict import Check, Outcome
+from harness.report.markdown import MARK, plain
 from harness.report.run_data import RunData
 from harness.report.wording import (
+    baseline_sentences,
     bound_text,
     counted,
     failing_first,
@@ -17,8 +17,6 @@ from harness.report.wording import (
 )
 
 EVIDENCE_LINES = 3
-MARK = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "⚠️"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def render(data: RunData) -> str:
@@ -26,15 +24,16 @@ def render(data: RunData) -> str:
     verdict, count = data.verdict, counted(data.verdict.checks)
     words = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skipped": "skipped"}
     tally = ", ".join(f"{count[key]} {word}" for key, word in words.items() if count[key])
-    target = f", target {_plain(data.manifest.target)}" if data.manifest.target else ""
+    target = f", target {plain(data.manifest.target)}" if data.manifest.target else ""
     lines = [
-        f"## {MARK[verdict.verdict]} {verdict.verdict.upper()}: {_plain(verdict.scenario)}",
+        f"## {MARK[verdict.verdict]} {verdict.verdict.upper()}: {plain(verdict.scenario)}",
         "",
-        _plain(headline(verdict)),
+        plain(headline(verdict)),
         "",
         f"Seed {verdict.seed}{target}. {tally or 'No checks'}.",
         "",
-        _plain(" ".join(machine_sentences(verdict))),
+        plain(" ".join(machine_sentences(verdict))),
+        *(text for said in baseline_sentences(verdict) for text in ("", plain(said))),
     ]
     troubles = [c for c in failing_first(verdict.checks) if c.verdict != Outcome.PASS and not c.skipped]
     if troubles:
@@ -42,21 +41,16 @@ def render(data: RunData) -> str:
     for check in troubles:
         said = sentences(check)
         if said:
-            lines += ["", f"**{_plain(check.name)}**" + (f" in {_plain(check.phase)}" if check.phase else ""), ""]
-            lines += [f"- {_plain(sentence)}" for sentence in said[:EVIDENCE_LINES]]
+            lines += ["", f"**{plain(check.name)}**" + (f" in {plain(check.phase)}" if check.phase else ""), ""]
+            lines += [f"- {plain(sentence)}" for sentence in said[:EVIDENCE_LINES]]
             left = len(said) - EVIDENCE_LINES
             lines += [f"- … {left} more in the report"] if left > 0 else []
     for fault in data.faults:
         if not fault.undo_ok:
-            lines += ["", f"**Not undone:** {_plain(fault.kind)} on {_plain(fault.handle)}: {_plain(fault.undo)}"]
+            lines += ["", f"**Not undone:** {plain(fault.kind)} on {plain(fault.handle)}: {plain(fault.undo)}"]
     return "\n".join(lines) + "\n"
 
 
 def _row(check: Check) -> str:
-    cells = [MARK[check.verdict], *map(_plain, (check.name, check.phase, measured_text(check), bound_text(check)))]
+    cells = [MARK[check.verdict], *map(plain, (check.name, check.phase, measured_text(check), bound_text(check)))]
     return f"| {' | '.join(cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line; an @ mentions nobody."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("@", "@\u200b")

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from harness.core.verdict import Check, Outcome, Verdict
 from harness.report.wording import (
+    baseline_sentences,
     bound_text,
     failing_first,
     headline,
@@ -177,7 +178,7 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
     for check in failing_first(verdict.checks):
         if check.verdict != Outcome.PASS and not check.skipped:
             _print_evidence(check, console)
-    for said in machine_sentences(verdict):
+    for said in [*machine_sentences(verdict), *baseline_sentences(verdict)]:
         console.print(Text(said, style="dim"), soft_wrap=True)
     sentence = Text(headline(verdict), style=STYLE[verdict.verdict])
     console.print(Text.assemble((f"{verdict.verdict.upper()} ", STYLE[verdict.verdict]), sentence), soft_wrap=True)

@@ -110,6 +110,12 @@ def sentences(check: Check) -> list[str]:
     return list(check.evidence) if said else [check.reason, *check.evidence]
 
 
+def baseline_sentences(verdict: Verdict) -> list[str]:
+    """With which run it was compared, and what makes that hard; none when it was not."""
+    together = [c for c in verdict.checks if c.kind is CheckKind.BASELINE and not c.phase]
+    return [f"{c.reason[:1].upper()}{c.reason[1:]}." for c in together]
+
+
 def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     judged = [c for c in failing_first(verdict.checks) if not c.skipped]

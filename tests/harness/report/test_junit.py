@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+
+import pytest
 
 from harness.record.run_directory import RunDirectory
 
@@ -66,3 +69,68 @@ def test_any_text_makes_valid_xml(reported: Reported) -> None:
     suite = suite_of(reported("fail", "]]></failure>&<\x00\x1b[31m\ufffe\"'"))
     text = "".join(failure.text or "" for failure in suite.iter("failure"))
     assert "]]></failure>&<\ufffd\ufffd[31m\ufffd\"'" in text
+
+
+def test_properties_say_with_what_the_run_was_made(reported: Reported) -> None:
+    found = {p.get("name"): p.get("value") for p in suite_of(reported()).iter("property")}
+    assert found["seed"] == "42"
+    assert found["machine"] == "2 cores, 24.0 GiB, AMD EPYC 7763"
+    assert found["commit"] == "d5ac901be7 with local changes"
+    assert found["defects"] == "lose-after-ack"
+    assert found["command"] == "feedstorm run celebrity-cache-kill"
+    assert "defects" not in {p.get("name") for p in suite_of(reported("pass")).iter("property")}
+
+
+# What the CI systems' schemas agree on (Jenkins' junit-10.xsd, GitLab, Azure): element -> required and optional
+# attributes, and children in their order.
+WHOLE, NUMBER, ANY = r"\d+", r"\d+(\.\d+)?", r"(?s).*"
+COUNTS = {"tests": WHOLE, "failures": WHOLE, "errors": WHOLE, "skipped": WHOLE, "time": NUMBER, "name": r"(?s).+"}
+SCHEMA: dict[str, tuple[dict[str, str], dict[str, str], list[str]]] = {
+    "testsuites": (COUNTS, {}, ["testsuite"]),
+    "testsuite": (COUNTS, {"timestamp": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\+00:00)?"}, ["properties", "testcase"]),
+    "properties": ({}, {}, ["property"]),
+    "property": ({"name": r".+", "value": ANY}, {}, []),
+    "testcase": (
+        {"name": r"(?s).+", "classname": r"(?s).+", "time": NUMBER},
+        {},
+        ["skipped", "error", "failure"],
+    ),
+    "skipped": ({"message": ANY}, {}, []),
+    "error": ({"message": r"(?s).+", "type": "inconclusive"}, {}, []),
+    "failure": ({"message": r"(?s).+", "type": r"slo|invariant|recovery|witness|generator|stop|baseline"}, {}, []),
+}
+
+
+def problems_of(element: ET.Element) -> list[str]:
+    """Why an element and those within it are not as SCHEMA says."""
+    required, optional, children = SCHEMA[element.tag]
+    problems = [f"{element.tag} lacks {name}" for name in required if name not in element.attrib]
+    for name, value in element.attrib.items():
+        pattern = {**required, **optional}.get(name)
+        if pattern is None or not re.fullmatch(pattern, value):
+            problems.append(f"{element.tag}.{name} is {value!r}")
+    places = [children.index(child.tag) if child.tag in children else -1 for child in element]
+    if -1 in places or places != sorted(places):
+        problems.append(f"{element.tag} holds {[child.tag for child in element]}")
+    return problems + [problem for child in element for problem in problems_of(child)]
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
+@pytest.mark.parametrize("evil", ["", "]]></failure>&<\x00\x1b[31m\"'"])
+def test_the_file_is_as_schemas_want_it(reported: Reported, verdict: str, evil: str) -> None:
+    root = ET.fromstring(reported(verdict, evil).junit.read_bytes())
+    assert problems_of(root) == []
+    suite = root[0]
+    assert int(suite.get("tests", "")) == len(suite.findall("testcase"))
+    for tag, count in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        assert int(suite.get(count, "")) == len(suite.findall(f"testcase/{tag}")) == int(root.get(count, ""))
+    names = [(case.get("classname"), case.get("name")) for case in suite.findall("testcase")]
+    assert len(set(names)) == len(names)
+
+
+def test_the_schema_notices_what_is_wrong() -> None:
+    broken = ET.fromstring('<testsuites name="x" tests="one"><testcase/><testsuite/></testsuites>')
+    found = problems_of(broken)
+    assert "testsuites.tests is 'one'" in found
+    assert "testsuites holds ['testcase', 'testsuite']" in found
+    assert "testcase lacks classname" in found
