@@ -32,7 +32,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A sample in five minutes: each checker at least once.")
-@click.option("--only", multiple=True, metavar="NAME", help="This defect alone (may be repeated).")
+@click.option("--only", multiple=True, metavar="NAME", help="This defect alone; A+B: in one run. May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-selftest.")
 @json_option
 def selftest(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def selftest(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool
     \b
     Examples:
       feedstorm selftest --quick
-      feedstorm selftest --only skip-notify --only no-wal
+      feedstorm selftest --only skip-notify --only no-wal        (no clean runs)
     Exit codes: 0 each was caught and clean runs were clean, 1 otherwise, 3 a named checker was inconclusive.
     """
     if quick and only:

@@ -21,8 +21,12 @@ feedstorm selftest --only refill-loses-last  # one
 feedstorm run selftest --defect skip-notify  # the run behind it, with its report
 ```
 
-This page is generated: `feedstorm selftest` writes it as `detection.md` into its directory. What is wrong in each
-defect stands in `reference_server/settings.py`; who must catch it in `harness/selftest/catalogue.py`.
+This page is generated: `feedstorm selftest` writes it as `detection.md` into its directory. To add a defect: a name
+and a sentence in `reference_server/settings.py` (`DEFECTS`) and in the profile of the target, a few lines at the place
+where it acts, and in `harness/selftest/catalogue.py` the checker that must catch it.
+
+A quick selftest plants several defects in one run, where they concern different checkers; it says so wherever it shows
+them. The matrix below has each alone.
 """
 _MARKS = {Outcome.PASS: "·", Outcome.FAIL: "✗", Outcome.INCONCLUSIVE: "?"}
 

@@ -29,22 +29,35 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def plan_runs(only: Sequence[str] = (), *, quick: bool = False) -> list[Planned]:
-    """The runs in their order. `only`: these defects, each alone; `quick`: the sample.
+    """The runs in their order. `only`: these defects and no clean runs, "a+b" together in one; `quick`: the sample.
 
-    Raises UsageError naming every unknown defect.
+    Raises UsageError naming everything that is wrong with `only`.
     """
-    known = [entry.defect for entry in PLANTED]
-    unknown = [f"--only: unknown defect {name!r}{nearest(name, known)}" for name in only if name not in known]
-    if unknown:
-        raise UsageError(unknown)
-    groups = [(name,) for name in dict.fromkeys(only)] or (QUICK if quick else [(name,) for name in known])
-    runs = [_together(group) for group in groups]
-    troubles = dict.fromkeys(run.trouble for run in runs)
+    if only:
+        groups = [tuple(dict.fromkeys(group.split("+"))) for group in only]
+        if problems := [problem for group in groups for problem in _problems(group)]:
+            raise UsageError(problems)
+        return [_together(group) for group in groups]
     if quick:  # what is clean under the other troubles, the whole matrix shows
-        troubles = dict.fromkeys([Trouble.CACHE])
-    return [*(Planned(trouble) for trouble in troubles), *runs]
+        return [Planned(Trouble.CACHE), *(_together(group) for group in QUICK)]
+    runs = [_together([entry.defect]) for entry in PLANTED]
+    return [*(Planned(trouble) for trouble in Trouble), *runs]
 
 
 def _together(group: Sequence[str]) -> Planned:
     entries = tuple(planted(name) for name in group)
     return Planned(entries[0].trouble, entries)
+
+
+def _problems(group: Sequence[str]) -> list[str]:
+    known = [entry.defect for entry in PLANTED]
+    unknown = [f"--only: unknown defect {name!r}{nearest(name, known)}" for name in group if name not in known]
+    if unknown:
+        return unknown
+    entries = [planted(name) for name in group]
+    problems = []
+    if len({entry.trouble for entry in entries}) > 1:
+        problems.append(f"--only {'+'.join(group)}: they need different troubles")
+    if len({entry.caught_by for entry in entries}) < len(entries):
+        problems.append(f"--only {'+'.join(group)}: two of them are for the same checker")
+    return problems

@@ -31,6 +31,7 @@ class PageDefects:
 
     def __init__(self, settings: Settings) -> None:
         self._has = frozenset(settings.defects)
+        self.are_planted = bool(self._has)
         self._duplicates = settings.every(20, "duplicate-entry")
         self._phantoms = settings.every(20, "phantom-post")
         self._swaps = settings.every(10, "unordered-page")
@@ -58,8 +59,6 @@ class PageDefects:
 
     def spoil(self, page: Page, user: int) -> None:
         """Change the page in place."""
-        if not self._has:
-            return
         if "always-stale" in self._has:
             page.degraded = True
         if "stale-unmarked" in self._has:

@@ -74,8 +74,9 @@ async def page_json(
     except TimelineUnavailable as error:
         raise Problem("unavailable", _UNKNOWN) from error
     page.reduced |= shown < limit and page.cursor is not None
-    parts.defects.spoil(page, user)
-    await parts.defects.delay()
+    if parts.defects.are_planted:
+        parts.defects.spoil(page, user)
+        await parts.defects.delay()
     next_cursor = b'"%b"' % make_cursor(parts.cursors.secret, user, page.cursor).encode() if page.cursor else b"null"
     measures.FEED_SECONDS.add(time.perf_counter() - started)
     return b'{"items":[%b],"next_cursor":%b}' % (b",".join(page.bodies), next_cursor), page.mark

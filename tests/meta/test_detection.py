@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.judge.invariants import CHECKERS
 from harness.run.scenario_file import load_scenario
-from harness.selftest.catalogue import PLANTED, SCENARIO, catchers
+from harness.selftest.catalogue import PLANTED, QUICK, SCENARIO, catchers, planted
 from reference_server.settings import DEFECTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
@@ -28,3 +28,12 @@ def test_every_checker_named_is_judged_by_the_scenario():
 
 def test_every_invariant_but_the_witness_has_a_defect():
     assert set(CHECKERS) - set(catchers()) <= {"witness"}
+
+
+def test_defects_that_share_a_quick_run_do_not_turn_each_others_checkers_red():
+    alone = dict(re.findall(r"^\| `([a-z-]+)` \| \w+ \| `\w+` \| [^|]+ \| ([^|]*) \|$", PAGE, re.MULTILINE))
+    assert set(alone) == {entry.defect for entry in PLANTED}
+    for group in QUICK:
+        for defect in group:
+            named = {planted(other).caught_by for other in group if other != defect}
+            assert named & set(re.findall(r"\w+", alone[defect])) == set(), defect

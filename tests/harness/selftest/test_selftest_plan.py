@@ -18,14 +18,20 @@ def test_the_whole_has_every_defect_alone_and_a_clean_run_for_each_trouble():
     assert runs[: len(clean)] == [run for run in runs if not run.planted]
 
 
-def test_one_defect_is_run_after_a_clean_run_of_its_trouble():
-    clean, run = plan_runs(["no-resume"])
-    assert (clean.name, run.name) == ("clean-edge", "no-resume")
+def test_chosen_defects_are_run_alone_or_together_without_clean_runs():
+    alone, both = plan_runs(["no-resume", "no-wal+unordered-page"])
+    assert (alone.name, alone.trouble) == ("no-resume", Trouble.EDGE)
+    assert (both.name, both.defects) == ("no-wal+unordered-page", ("no-wal", "unordered-page"))
 
 
-def test_an_unknown_defect_is_told_with_the_nearest():
-    with pytest.raises(UsageError, match="did you mean 'no-wal'"):
-        plan_runs(["no-wall", "no-resume"])
+def test_everything_wrong_with_the_choice_is_told():
+    with pytest.raises(UsageError) as caught:
+        plan_runs(["no-wall", "no-resume+no-wal", "cursor-skip+page-overlap"])
+    assert caught.value.problems == [
+        "--only: unknown defect 'no-wall' (did you mean 'no-wal'?)",
+        "--only no-resume+no-wal: they need different troubles",
+        "--only cursor-skip+page-overlap: two of them are for the same checker",
+    ]
 
 
 def test_the_quick_sample_has_each_named_checker_once_and_no_two_in_a_run():
