@@ -37,6 +37,8 @@ def judge_generator(case: Case) -> list[Check]:
     problems = missing_from(case) + [problem for report in case.load for problem in problems_of(report)]
     problems += clock_problems(case)
     sent, late = sum(r.sent for r in case.load), sum(r.late for r in case.load)
+    said = "; ".join(problems[:3]) or f"{late:,} of {sent:,} arrivals were late; none was dropped"
+    left_out = dict.fromkeys(what for report in case.load for what in report.left_out)
     check = Check(
         name="generator",
         kind=CheckKind.GENERATOR,
@@ -45,7 +47,7 @@ def judge_generator(case: Case) -> list[Check]:
         bound=LATE_SHARE,
         unit="share",
         observations=sent,
-        reason="; ".join(problems[:3]) or f"{late:,} of {sent:,} arrivals were late; none was dropped",
+        reason="; left out: ".join([said, *left_out]),
         evidence=problems[:20],
     )
     return [check]

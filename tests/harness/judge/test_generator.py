@@ -46,6 +46,15 @@ def test_the_check_names_the_process(made):
     assert "streams-0 dropped 1 of 5" in check.reason
 
 
+def test_the_check_names_what_the_target_could_not_take(made):
+    h = made({})
+    lacking = ["load.likes: target ours lacks like", "load.deletes: target ours lacks delete"]
+    h.load = [LoadReport(**GOOD, left_out=lacking), LoadReport(process="streams-0", kind="streams", completed=True)]
+    [check] = judge_generator(h.case())
+    assert check.verdict is Outcome.PASS
+    assert check.reason.endswith(f"; left out: {lacking[0]}; left out: {lacking[1]}")
+
+
 def test_a_run_without_its_locust_process(made):
     h = made({})
     h.load = [LoadReport(process="streams-0", kind="streams", completed=True)]
