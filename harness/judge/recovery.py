@@ -6,8 +6,8 @@ no region is silent: one that had reads (or events) in at least 80 % of the base
 percentile of few samples is the highest of them: a window is judged more strictly than its phase. Service has
 recovered at the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault
 strikes before that, or is still active, recovery is measured after the later one. A fault without a witness has nothing
-to recover from that is known: its check never passes. A recovery that is too late only because windows were slow while
-the machine was noisy is inconclusive (`harness.judge.noise`).
+to recover from that is known: its check never passes. A recovery that is too late only if windows count in which the
+machine was noisy is inconclusive (`harness.judge.noise`).
 """
 
 from __future__ import annotations
@@ -164,20 +164,19 @@ def _judge_fault(trial: Trial, fault: Fault, bound_s: float, slos: Sequence[Slo]
 def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: Sequence[Slo], check: Check) -> Check:
     """Recovery that is too late only if windows count in which the machine was noisy is inconclusive.
 
-    A window in which ops failed counts all the same: noise makes things late, it does not make them fail.
+    Whatever happened in them: a starved target refuses as well. That ops failed is judged by the thresholds on that.
     """
     if check.verdict is not Outcome.FAIL or check.bound is None:
         return check
     span = Stretch(undone_ns, undone_ns + len(windows) * WINDOW_NS)
     for threshold in (t for slo in slos for t in slo.thresholds):
         noisy = trial.noise.noisy(span, threshold)
-        hopeful = [
-            Window(reads=1) if _touches(noisy, undone_ns + k * WINDOW_NS) and not w.failed + w.posts_failed else w
-            for k, w in enumerate(windows)
-        ]
-        first = recovered_after(hopeful)
-        if first is not None and first * WINDOW_NS / NS_PER_S <= check.bound:
-            return excused(check, f"{trial.noise.told(span, threshold)}; without that it could have been {first} s")
+        quiet = [w for k, w in enumerate(windows) if not _touches(noisy, undone_ns + k * WINDOW_NS)]
+        first = recovered_after(quiet)
+        is_late = len(quiet) - IN_A_ROW >= check.bound if first is None else first > check.bound
+        if noisy and not is_late:
+            without = "too little is left" if first is None else f"normal after {first} s"
+            return excused(check, f"{trial.noise.told(span, threshold)}; without that: {without}")
     return check
 
 

@@ -294,9 +294,14 @@ async def main(arguments: argparse.Namespace) -> None:
         await stopping.wait()
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--endpoints", type=Path, required=True)
+    options.add_argument("--users", type=int, default=400)
+    options.add_argument("--population", type=Path, default=Path("none"))
+    return options
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--endpoints", type=Path, required=True)
-    parser.add_argument("--users", type=int, default=400)
-    parser.add_argument("--population", type=Path, default=Path("none"))
-    asyncio.run(main(parser.parse_args()))
+    asyncio.run(main(parser().parse_args()))
