@@ -19,6 +19,7 @@ from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.case import Case, LoadReport
 from harness.record.noise_file import NoiseRow
+from harness.record.parquet import processes
 
 LATE_SHARE = 0.02
 SKIPPED_SHARE = 0.05
@@ -62,7 +63,7 @@ def missing_from(case: Case) -> list[str]:
     if case.scenario.population.listeners and case.profile.capabilities.stream != "none":
         needed.append("streams")
     missing = [f"no load process of kind {kind} reported" for kind in needed if kind not in reported]
-    wrote = {path.stem for path in case.run.history.glob("*.jsonl") if _LOAD_SEGMENT.fullmatch(path.stem)}
+    wrote = {name for name in processes(case.run) if _LOAD_SEGMENT.fullmatch(name)}
     silent = sorted(wrote - {report.process for report in case.load})
     return missing + [f"{name} wrote a history but never reported" for name in silent]
 

@@ -85,6 +85,13 @@ def seal(run: RunDirectory) -> bool:
     return True
 
 
+def processes(run: RunDirectory) -> set[str]:
+    """Names of the processes that wrote a segment, also of one that is gone. Raises HistoryError."""
+    found = _segments(run.history)
+    contents, _ = _contents(run.history, found)
+    return {Path(name).stem for name in (*contents.segments, *found)}
+
+
 @contextmanager
 def open_history(run: RunDirectory) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the history is the views `ops` and `seen`, beside `phases` and `faults` of the run.

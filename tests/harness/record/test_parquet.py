@@ -15,7 +15,7 @@ from harness.record.columns import COLUMNS
 from harness.record.conversion import ITEMS, OPS
 from harness.record.frames import ITEM_FIELDS, HistoryError, read_frames
 from harness.record.history import HistoryWriter, being_written
-from harness.record.parquet import open_history, seal, to_parquet
+from harness.record.parquet import open_history, processes, seal, to_parquet
 from harness.record.run_directory import RunDirectory
 
 MakeOp = Callable[..., Op]
@@ -171,6 +171,18 @@ def test_segments_go_when_nobody_writes(run: RunDirectory, make_op: MakeOp) -> N
     assert names(run) == [ITEMS, OPS]
     assert seal(run)
     assert query(run, "id, ids") == [(1, ["p1"])]
+
+
+def test_who_wrote_is_known_with_and_without_segments(run: RunDirectory, make_op: MakeOp) -> None:
+    assert processes(run) == set()
+    store(run, "a", make_op(1))
+    assert processes(run) == {"a"}
+    to_parquet(run)
+    store(run, "b", make_op(2))
+    assert processes(run) == {"a", "b"}
+    to_parquet(run)
+    assert seal(run)
+    assert processes(run) == {"a", "b"}
 
 
 def test_segments_stay_until_parquet_has_all_of_them(run: RunDirectory, make_op: MakeOp) -> None:
