@@ -15,9 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.core.verdict import Check, CheckKind, Outcome
+from harness.judge.staleness import StalenessCurve
 from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, time_chart
 from harness.report.run_data import Curve, PhaseWindow, Rows, RunData
 from harness.report.scales import milliseconds
+from harness.report.staleness_chart import PERIOD_COLOURS, StalenessPanel, staleness_panels
 from harness.report.svg import safe_colour
 from harness.report.wording import (
     bound_text,
@@ -85,6 +87,13 @@ class Curves(msgspec.Struct):
     panels: list[Panel]
 
 
+class Staleness(msgspec.Struct):
+    """Staleness charts that share their stretches of time."""
+
+    legend: list[Legend]
+    panels: list[StalenessPanel]
+
+
 def render(data: RunData) -> str:
     """The page."""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
@@ -103,6 +112,7 @@ def render(data: RunData) -> str:
             groups=[(title, [c for c in checks if c.kind == kind]) for kind, title in KIND_TITLES.items()],
             sections=_sections(data, frame),
             curves=_curves(data.percentiles, data.phases),
+            staleness=_staleness(data.staleness),
             op_curves=_curves({k: c.curve for k, c in data.histograms.items()}, data.phases),
             histograms=_histogram_rows(data.histograms),
             machine_words=machine_sentences(data.verdict),
@@ -231,6 +241,12 @@ def _curves(percentiles: dict[str, list[tuple[float, float]]], phases: Sequence[
         title = " · ".join(what.split("|"))
         panels.append(Panel(title, percentile_chart(title, shown, [colour[name] for name in shown])))
     return Curves([Legend(name, colour[name]) for name in names], panels)
+
+
+def _staleness(curves: Sequence[StalenessCurve]) -> Staleness:
+    periods = {curve.period for curve in curves}
+    legend = [Legend(period, colour) for period, colour in PERIOD_COLOURS.items() if period in periods]
+    return Staleness(legend, staleness_panels(curves))
 
 
 def _phase_colours(names: Sequence[str], phases: Sequence[PhaseWindow]) -> dict[str, str]:

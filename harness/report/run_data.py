@@ -12,6 +12,7 @@ from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
 from harness.judge.case import Fault, LoadReport, as_it_acted
 from harness.judge.machine import echoes_per_line
+from harness.judge.staleness import StalenessCurve
 from harness.record.manifest import Manifest
 from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
@@ -63,6 +64,7 @@ class _Series(msgspec.Struct, kw_only=True):
     t0_ns: int = 0
     per_second: dict[str, dict[str, Rows]] = {}
     percentiles: dict[str, list[tuple[float, float]]] = {}
+    staleness: list[StalenessCurve] = []
 
 
 class _Phase(msgspec.Struct, kw_only=True):
@@ -94,6 +96,8 @@ class RunData(msgspec.Struct, kw_only=True):
     """what the machine alone took: rows [second, p50, p99, max, count]; milliseconds"""
     percentiles: dict[str, list[tuple[float, float]]]
     """ "metric|scope|author|phase" -> [(percentile, ms)] """
+    staleness: list[StalenessCurve]
+    """how likely a post was visible, by its age"""
     histograms: dict[str, Curve]
     """ "op|region|phase" -> merged histogram """
 
@@ -124,6 +128,7 @@ def read_run(run: RunDirectory) -> RunData:
         per_second=series.per_second,
         machine=echoes_per_line(_read_lines(run.noise, NoiseRow), t0_ns),
         percentiles=series.percentiles,
+        staleness=series.staleness,
         histograms=_read(run.histograms / "merged.json", dict[str, Curve]) or {},
     )
 

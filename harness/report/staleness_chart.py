@@ -12,7 +12,8 @@ from harness.report.scales import Linear, Log, milliseconds
 from harness.report.svg import figure, path, tag
 
 WIDTH, HEIGHT = 520, 220
-COLOURS = {"whole run": "c0", "before": "c0", "during": "c1", "after": "c2"}
+PERIOD_COLOURS = {"whole run": "c0", "before": "c0", "during": "c1", "after": "c2"}
+"""stretch of time -> class of its lines"""
 FIRST_MS = 25.0
 """where posts younger than the first step are drawn: an axis by the logarithm has no 0"""
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -26,8 +27,8 @@ class StalenessPanel(msgspec.Struct):
     chart: Markup
     ages: list[int]
     """milliseconds, of the table's columns"""
-    rows: list[tuple[str, str, list[str]]]
-    """period, its colour, and a cell an age: share and number of looks"""
+    rows: list[tuple[str, list[str]]]
+    """stretch of time, and a cell an age: share and number of looks"""
 
 
 def staleness_panels(curves: Sequence[StalenessCurve]) -> list[StalenessPanel]:
@@ -45,7 +46,7 @@ def _panel(title: str, curves: Sequence[StalenessCurve]) -> StalenessPanel:
     for curve in curves:
         at = {p.age_ms: p for p in curve.points}
         cells = [f"{100 * at[age].share:.4g} % of {at[age].looks:,}" if age in at else "" for age in ages]
-        rows.append((curve.period, COLOURS[curve.period], cells))
+        rows.append((curve.period, cells))
     return StalenessPanel(title, _chart(title, curves), ages, rows)
 
 
@@ -63,7 +64,7 @@ def _chart(title: str, curves: Sequence[StalenessCurve]) -> Markup:
         parts += [tag("text", milliseconds(age), class_="tick", x=x(age), y=bottom + 17, text_anchor=anchor)]
     for curve in curves:
         points = [(x(max(p.age_ms, FIRST_MS)), y(p.share)) for p in curve.points]
-        parts += [path(points, class_=f"curve {COLOURS[curve.period]}")]
+        parts += [path(points, class_=f"curve {PERIOD_COLOURS[curve.period]}")]
     return figure(WIDTH, HEIGHT, _described(title, curves), parts, class_="percentile-chart")
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from harness.core.verdict import Check, CheckKind, MachinePhase, Outcome, Verdict
+from harness.judge.staleness import StalenessCurve, StalenessPoint
 from harness.record.noise_file import Echo, NoiseRow
 from harness.record.run_directory import RunDirectory
 
@@ -210,7 +211,24 @@ def series(random: Random) -> dict[str, Any]:
         f"feed_read|{phase}": curve(6.5 * slow, 0.6)
         for phase, slow in (("baseline", 1.0), ("cache-down", 2.2), ("recovered", 1.1))
     }
-    return {"t0_ns": T0, "per_second": {"post_to_event": events, "feed_read": reads}, "percentiles": percentiles}
+    return {
+        "t0_ns": T0,
+        "per_second": {"post_to_event": events, "feed_read": reads},
+        "percentiles": percentiles,
+        "staleness": staleness(),
+    }
+
+
+def staleness() -> list[StalenessCurve]:
+    curves = []
+    for period, lost in (("before", 0), ("during", 140), ("after", 9)):
+        for region in ("us-east", "ap-tokyo"):
+            ages = (0, 50, 150, 500, 2_000, 10_000)
+            points = [StalenessPoint(age, 1_000, max(0, 1_000 - 4_000 // (1 + age // 10) - lost)) for age in ages]
+            span = {"start_s": 0.0, "end_s": 20.0, "points": points}
+            fault = "kill us-east.memcached"
+            curves.append(StalenessCurve(home="us-east", region=region, fault=fault, period=period, **span))
+    return curves
 
 
 def curve(median: float, spread: float) -> list[list[float]]:

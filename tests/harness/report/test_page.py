@@ -94,7 +94,7 @@ def test_every_check_is_listed(reported: Reported) -> None:
 
 def test_charts_are_well_formed_and_described(reported: Reported) -> None:
     charts = [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page_of(reported()), re.DOTALL)]
-    assert len(charts) == 5 + 1 + 3 + 6
+    assert len(charts) == 5 + 1 + 3 + 2 + 6
     for chart in charts:
         assert chart.get("role") == "img"
         assert len(chart.get("aria-label", "")) > 20
@@ -102,6 +102,18 @@ def test_charts_are_well_formed_and_described(reported: Reported) -> None:
         for text in chart.iter("text"):
             assert -5 <= float(text.get("x", "0")) <= x_end
             assert 0 <= float(text.get("y", "0")) <= y_end
+
+
+def test_staleness_is_drawn_and_told_in_numbers(reported: Reported) -> None:
+    html = page_of(reported("fail"))
+    assert "<figcaption>us-east → ap-tokyo · kill us-east.memcached</figcaption>" in html
+    assert '<td>during</td><td class="n nowrap">0 % of 1,000</td>' in html
+    section = html[html.index('id="staleness"') :]
+    assert [name for name in ("before", "during", "after") if f"</i>{name}</span>" in section] == [
+        "before",
+        "during",
+        "after",
+    ]
 
 
 def test_faults_are_shaded_in_their_colour_and_labelled(reported: Reported) -> None:

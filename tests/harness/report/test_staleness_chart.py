@@ -23,8 +23,8 @@ def test_a_panel_a_pair_with_its_numbers():
     assert there.title == "us-east → ap-tokyo · kill us-east.memcached"
     assert here.ages == [0, 200, 2000]
     assert here.rows == [
-        ("before", "c0", ["25 % of 4", "99.9 % of 1,000", ""]),
-        ("during", "c1", ["", "50 % of 10", "100 % of 8"]),
+        ("before", ["25 % of 4", "99.9 % of 1,000", ""]),
+        ("during", ["", "50 % of 10", "100 % of 8"]),
     ]
 
 
