@@ -23,9 +23,9 @@ from harness.judge.trial import Checker, Finding, Trial
 _MISSED_BY = 3
 """reads that must contradict an old item seen once: a lone racing read proves nothing"""
 
-# One row a post: who and what the reads say it is.
-_SEEN = """
-CREATE OR REPLACE TEMP TABLE seen AS
+# One row a post: who and what the reads tell it is. (`seen` is a view of the history.)
+_TOLD = """
+CREATE OR REPLACE TEMP TABLE told AS
 SELECT i.pid, min(i.op) AS op, max(i.op) = min(i.op) AS lone, min(i.ts_us) AS ts_us,
        min(i.author) FILTER (i.author >= 0) AS author, max(i.author) FILTER (i.author >= 0) AS author_too,
        min(i.hash) FILTER (i.hash <> 0) AS hash, max(i.hash) FILTER (i.hash <> 0) AS hash_too
@@ -39,7 +39,7 @@ FROM (
   SELECT s.*, EXISTS (
     SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info' AND o."user" = s.author
       AND (s.hash IS NULL OR o.text_hash = 0 OR o.text_hash = s.hash)) AS unanswered
-  FROM seen s ANTI JOIN post p ON p.pid = s.pid
+  FROM told s ANTI JOIN post p ON p.pid = s.pid
 ) s
 """
 _MADE_UP = """
@@ -60,7 +60,7 @@ _CHANGED = """
 SELECT s.pid, s.op, CASE WHEN s.author <> s.author_too OR s.author <> p.author
                          THEN 'whose author differs from the one who wrote it'
                          ELSE 'whose text is not what was written' END
-FROM seen s LEFT JOIN post p ON p.pid = s.pid
+FROM told s LEFT JOIN post p ON p.pid = s.pid
 WHERE s.hash <> s.hash_too OR s.author <> s.author_too OR (p.hash <> 0 AND s.hash <> p.hash) OR s.author <> p.author
 """
 _NOT_FOLLOWED = """
@@ -93,13 +93,13 @@ GROUP BY r.pid, r.op HAVING count(*) >= $missed_by
 
 def check(trial: Trial) -> Finding:
     """Compare what reads show with what was written."""
-    trial.con.execute(_SEEN)
+    trial.con.execute(_TOLD)
     trial.con.execute(_UNKNOWN)
     found = trial.rows(_MADE_UP) + trial.rows(_CHANGED) + trial.rows(_FORETOLD, error=trial.case.clock_error_ns)
     if _knows_old_posts(trial):
         found += trial.rows(_NOT_FOLLOWED) + trial.rows(_CONTRADICTED, missed_by=_MISSED_BY)
     phantoms = {pid: (op, what) for pid, op, what in reversed(found)}
-    posts, old = trial.rows("SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM unknown WHERE old)")[0]
+    posts, old = trial.rows("SELECT (SELECT count(*) FROM told), (SELECT count(*) FROM unknown WHERE old)")[0]
     return Finding(
         observations=posts,
         violations=len(phantoms),
