@@ -17,7 +17,7 @@ PERIOD_COLOURS = {"whole run": "c0", "before": "c0", "during": "c1", "after": "c
 FIRST_MS = 25.0
 """where posts younger than the first step are drawn: an axis by the logarithm has no 0"""
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_LABELLED_MS = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
+_LABELLED_MS = (50, 150, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
 
 
 class StalenessPanel(msgspec.Struct):

@@ -3,13 +3,18 @@
 Formally, for each new_post event e of listener u:
  (a) its post was acknowledged, or was seen in a read, or u follows somebody with a POST of outcome info; and it was
      sent before e came (by the clocks' error at most after it);
- (b) u is the author, or an edge u -> author was in the population or was made during the run;
+ (b) u is the author, or an edge u -> author was in the population or was made during the run; and no unfollow or block
+     between the two had settled when the post was sent and was not undone since;
  (c) within one epoch the last part of the resume token is greater than in all earlier events of the session;
  (d) each undegraded page of u in the same region that covers the post and was asked for at least the visibility promise
-     after e shows it.
+     after e shows it;
+ (e) so does each undegraded feed/new of the session asked for by then whose `since` is a post with an earlier event
+     (a lower token of the same epoch): arrivals are told in the order of their events.
 
 Scope: (b) needs the population's graph and a target started for this run; (c) tokens of the form PREFIX.NUMBER, one
-epoch = one PREFIX, opaque tokens are not compared; (d) withdrawn posts and changed edges are left out.
+epoch = one PREFIX, opaque tokens are not compared; (d), (e) withdrawn posts and changed edges are left out,
+in (e) own posts and answers of 50 items and more as well.
+Cost: events and their sessions' reads, joined by session.
 Inconclusive: no event, or no listener read after an event.
 """
 
@@ -19,6 +24,9 @@ from harness.judge import graph
 from harness.judge.case import EVIDENCE_LIMIT
 from harness.judge.evidence import Moment, story
 from harness.judge.trial import Checker, Finding, Trial
+
+FEW_NEW = 50
+"""an answer of feed/new with fewer items is surely whole"""
 
 _UNWRITTEN = """
 SELECT k.id, e."user", e.region, e.event_ns, 'that nobody wrote' FROM event e JOIN post_id k ON k.pid = e.pid
@@ -45,6 +53,14 @@ ANTI JOIN base b ON b.follower = pair."user" AND b.author = pair.author
 ANTI JOIN change c ON c.follower = pair."user" AND c.author = pair.author AND c.followed
 ORDER BY pair.event_ns
 """
+_CUT_OFF = """
+SELECT k.id, e."user", e.region, min(e.event_ns), 'by user ' || p.author || ' after a settled ' || min(c.kind)
+FROM event e JOIN post p ON p.pid = e.pid JOIN cut c ON c.reader = e."user" AND c.author = p.author
+JOIN post_id k ON k.pid = e.pid
+WHERE p.sent_ns >= deadline(c.since_ns, CASE WHEN p.region = c.region AND e.region = c.region THEN $visibility
+                                             ELSE $cross END) AND e.event_ns <= c.until_ns
+GROUP BY k.id, e."user", e.region, p.author
+"""
 _FALLING = """
 SELECT k.id, f."user", f.region, f.event_ns,
        'with token ' || f.prefix || '.' || f.number || ' after ' || f.prefix || '.' || f.before
@@ -67,25 +83,52 @@ SELECT k.id, r."user", r.region, min(r.event_ns),
 FROM read_back r JOIN post_id k ON k.pid = r.pid WHERE NOT r.present GROUP BY k.id, r."user", r.region
 ORDER BY min(r.event_ns)
 """
+# What feed/new had to show: events behind the one of its anchor, that came long enough before it was asked for.
+_DUE_NEW = """
+CREATE OR REPLACE TEMP TABLE due_new AS
+WITH told AS (
+  SELECT e.session, e."user", e.pid, e.prefix, min(e.number) AS low, max(e.number) AS high, max(e.event_ns) AS event_ns
+  FROM event e JOIN post p ON p.pid = e.pid WHERE e.number IS NOT NULL AND p.author <> e."user"
+  GROUP BY e.session, e."user", e.pid, e.prefix
+), fetched AS (
+  SELECT h.id AS op, h.session, h.region, h.sent_ns, k.pid AS anchor FROM history h JOIN post_id k ON k.id = h.since
+  WHERE h.kind = 'feed_new' AND h.outcome = 'ok' AND h.degraded = '' AND len(h.ids) < $most
+)
+SELECT f.op, f.region, f.sent_ns, e."user", e.pid, e.event_ns
+FROM fetched f JOIN told a ON a.session = f.session AND a.pid = f.anchor
+JOIN told e ON e.session = f.session AND e.prefix = a.prefix AND e.low > a.high AND e.event_ns + $bound <= f.sent_ns
+SEMI JOIN due_item d ON d."user" = e."user" AND d.pid = e.pid
+"""
+_NOT_NEW = """
+SELECT k.id, d."user", d.region, min(d.event_ns),
+       'that his feed/new ' || round(min(d.sent_ns - d.event_ns) / 1e9, 3) || ' s later lacks'
+FROM due_new d ANTI JOIN item i ON i.op = d.op AND i.pid = d.pid JOIN post_id k ON k.pid = d.pid
+GROUP BY k.id, d."user", d.region
+"""
 
 
 def check(trial: Trial) -> Finding:
     """Look for events without a post, without a follow edge, out of order, or without a readable post."""
-    trial.con.execute(_READ_BACK, {"bound": trial.case.visibility_ns})
-    found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE)
-    found += trial.rows(_FORETOLD, error=trial.case.clock_error_ns)
-    if graph.knows_all_follows(trial.con, trial.case):
+    case = trial.case
+    trial.con.execute(_READ_BACK, {"bound": case.visibility_ns})
+    trial.con.execute(_DUE_NEW, {"bound": case.visibility_ns, "most": FEW_NEW})
+    found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE) + trial.rows(_NOT_NEW)
+    found += trial.rows(_FORETOLD, error=case.clock_error_ns)
+    found += trial.rows(_CUT_OFF, visibility=case.visibility_ns, cross=case.cross_region_ns)
+    if graph.knows_all_follows(trial.con, case):
         found += trial.rows(_NOT_FOLLOWED)
-    events, read = trial.rows("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM read_back)")[0]
+    [(events, read, new)] = trial.rows(
+        "SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM read_back), (SELECT count(*) FROM due_new)"
+    )
     found.sort(key=lambda row: row[3])
     return Finding(
         observations=events,
         violations=len(found),
         evidence=[
-            story(trial.case, Moment(when, f"listener {user} in {region} got an event for post {post} {what},"))
+            story(case, Moment(when, f"listener {user} in {region} got an event for post {post} {what},"))
             for post, user, region, when, what in found[:EVIDENCE_LIMIT]
         ],
-        note=f"{read:,} later reads cover the post of an event",
+        note=f"{read:,} later reads cover the post of an event, {new:,} of feed/new had to show one",
         unproven="" if read or not events else "no listener read after an event",
     )
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from harness.contract.profile import Capabilities
-from harness.core.op import OpOutcome
+from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
 
@@ -137,3 +138,51 @@ def test_no_events_is_inconclusive(made):
 def test_a_target_without_streams_is_skipped(made):
     check = made({1: [7]}, able=Capabilities(stream="none")).check("sse_soundness")
     assert check.reason == "skipped: target made has no streams"
+
+
+def fetched(made, *items, since="p1", at=6.0, **fields):
+    """The session of the listener asks what arrived after a post."""
+    h = legal(made)
+    h.read(1, items, at=at, kind=OpKind.FEED_NEW, since=since, **fields)
+    return h
+
+
+def test_feed_new_shows_what_was_announced_after_its_anchor(made):
+    check = fetched(made, "p2").check("sse_soundness")
+    assert check.verdict is Outcome.PASS
+    assert "1 of feed/new had to show one" in check.reason
+
+
+def test_feed_new_that_lacks_an_arrival(made):
+    assert "that his feed/new 3.8 s later lacks" in fetched(made).check("sse_soundness").evidence[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"since": "p2"}, {"at": 4.1}, {"degraded": "stale"}, {"session": "another"}, {"since": "unknown"}],
+)
+def test_feed_new_that_owes_nothing(made, fields):
+    check = fetched(made, **fields).check("sse_soundness")
+    assert check.verdict is Outcome.PASS
+    assert "0 of feed/new" in check.reason
+
+
+def test_another_epoch_has_another_order(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.2.9")
+    h.read(1, ["p2"], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_an_event_of_an_author_who_was_unfollowed(made):
+    h = legal(made)
+    h.op(OpKind.UNFOLLOW, 1, at=5.0, author=7)
+    h.post(7, "at-once", at=7.0)
+    h.event(1, "at-once", at=7.1, token="r.1.7")
+    assert h.check("sse_soundness").verdict is not Outcome.FAIL
+    h.post(7, "later", at=7.5)
+    h.event(1, "later", at=7.6, token="r.1.8")
+    assert "by user 7 after a settled unfollow" in h.check("sse_soundness").evidence[0]
+    h.op(OpKind.FOLLOW, 1, at=7.2, author=7)
+    assert h.check("sse_soundness").verdict is not Outcome.FAIL
