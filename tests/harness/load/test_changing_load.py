@@ -127,9 +127,13 @@ def check_touches(feed: ChangingFeed, ops: list[Op]) -> None:
         assert gone[op.post].kind is (OpKind.HIDE if op.kind is OpKind.SHOW else OpKind.MODERATE)
         assert gone[op.post].done_ns < op.sent_ns
     assert feed.gone == set(gone) - {op.post for op in back}
-    touching = (OpKind.LIKE, OpKind.POST)
-    assert not {op.post for op in kinds(ops, OpKind.LIKE)} & set(gone)
-    assert not {op.reply_to for op in kinds(ops, *touching)} & set(gone)
+    liked = kinds(ops, OpKind.LIKE)
+    assert liked
+    for op in liked:
+        assert (f"t{op.user}", "PUT", f"/v1/posts/{op.post}/like") in feed.writes
+        assert op.author == posts[op.post].user != op.user
+    assert not {op.post for op in liked} & set(gone)
+    assert not {op.reply_to for op in posts.values()} & set(gone)
 
 
 def check_replies(feed: ChangingFeed, ops: list[Op]) -> None:

@@ -264,6 +264,15 @@ def test_a_roster_lends_a_user_his_session_or_one_more_client() -> None:
     assert roster.take_user(99) is None
 
 
+def test_no_expired_cursor_is_tried_before_one_can_be(make_plan_of: Any) -> None:
+    plan = make_plan_of(
+        rates=Load(probes_per_s=20), seconds=20.0, cursor_ttl_s=8.0, probes=("tampered", "foreign", "expired")
+    )
+    tried = [probe.due_ns for probe in arrivals(plan) if probe.variant == "expired"]
+    assert 10 * NS_PER_S <= tried[0] < 12 * NS_PER_S
+    assert len(tried) == pytest.approx(10 * 20 / 3, rel=0.3)
+
+
 def page_of(*posts: tuple[str, str | None]) -> list[Item]:
     return [Item(id=post, author="1", created_at_us=1, text="", reply_to=parent) for post, parent in posts]
 
