@@ -1,6 +1,7 @@
 """Judges SLOs: each threshold in each phase is one check, over the exact samples of the phase.
 
-A percentile needs 1 / (1 - q) samples to mean anything: with fewer, meeting it is inconclusive, missing it fails.
+A percentile needs 1 / (1 - q) samples to mean anything, a share of failures 3 / share (`harness.judge.power`): with
+fewer, meeting it is inconclusive, missing it fails.
 A time that is too long is inconclusive when the machine's own noise explains it (`harness.judge.noise`).
 In a phase with a fault that has no witness no threshold passes: nothing is known of behaviour under that fault.
 `failures == 0` over n ops proves, with 95 % confidence, a failure rate below 3 / n (rule of three): it is printed.
@@ -20,6 +21,7 @@ from harness.judge.case import Phase, Window
 from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
 from harness.judge.noise import excused, unexplained
+from harness.judge.power import bound_reached, needed_for
 from harness.judge.trial import Trial, doubted
 
 EVIDENCE = 5
@@ -122,6 +124,8 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
         _weigh_noise(trial, phase, threshold, check, rows, values)
     if threshold.aggregation == "failures" and count:
         check.reason = failure_reason(count, failed)
+        if check.verdict is Outcome.INCONCLUSIVE:
+            check.reason += f"; {threshold.text} needs {needed_samples(threshold):,} samples"
     return check
 
 
@@ -173,7 +177,9 @@ def _value(threshold: Threshold, good: int, failed: int, measured: float | None,
 
 
 def needed_samples(threshold: Threshold) -> int:
-    """How many samples the aggregation needs to be meaningful."""
+    """How many samples it takes to be meaningful: for a percentile one beyond it, for a share the rule of three."""
+    if threshold.aggregation == "failures" and threshold.unit == "%" and threshold.comparison in ("<", "<="):
+        return max(1, needed_for(threshold.bound))
     if threshold.aggregation == "p" and 0.5 < threshold.quantile < 1:
         return math.ceil(round(1 / (1 - threshold.quantile), 6))
     return 1
@@ -205,7 +211,9 @@ def failure_reason(count: int, failed: int) -> str:
     """How many failed, and what that says of the true failure rate."""
     if failed:
         return f"{failed:,} of {count:,} failed ({100 * failed / count:.3g} %)"
-    return f"0 of {count:,} failed: availability of at least {max(0.0, 100 - 300 / count):.4f} % at 95 % confidence"
+    return (
+        f"0 of {count:,} failed: availability of at least {100 - 100 * bound_reached(count):.4f} % at 95 % confidence"
+    )
 
 
 def _evidence(trial: Trial, threshold: Threshold, rows: str, values: dict[str, Any]) -> list[str]:

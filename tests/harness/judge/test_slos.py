@@ -114,6 +114,18 @@ def test_failures_as_number_and_share(made):
     assert share.unit == "share"
 
 
+def test_a_share_takes_samples_and_tells_the_bound_reached(made):
+    one, rare, half = judged(reads(made), "feed_read", "failures <= 1%", "failures < 0.001%", "failures <= 0.5%")
+    assert one.verdict is Outcome.PASS
+    assert (rare.verdict, half.verdict) == (Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE)
+    assert rare.reason == (
+        "0 of 300 failed: availability of at least 99.0000 % at 95 % confidence; "
+        "failures < 0.001% needs 300,000 samples"
+    )
+    [broken] = judged(reads(made, 3), "feed_read", "failures < 0.001%")
+    assert broken.verdict is Outcome.FAIL
+
+
 def test_failed_ops_have_no_latency(made):
     [check] = judged(reads(made, 3), "feed_read", "p(99) <= 200ms")
     assert check.observations == 297
