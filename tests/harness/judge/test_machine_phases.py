@@ -10,7 +10,7 @@ from harness.core.verdict import Outcome
 from harness.judge.expressions import parse_expectations
 from harness.judge.machine import echoes_per_line, machine_phases
 from harness.judge.recovery import judge_recovery
-from harness.judge.timely import judge_invariant
+from harness.judge.timely import PROMISES, judge_invariant
 from harness.record.noise_file import Echo, NoiseRow
 
 STARVED = {"outside": 0.6, "steal": 0.2, "waited": 0.9, "in_line": 2.0}
@@ -89,6 +89,7 @@ def test_visibility_that_is_later_than_noise_explains_fails(made):
 
 
 def test_an_invariant_of_consistency_is_never_excused(made):
+    assert set(PROMISES) == {"visibility", "cross_region"}
     h = invisible(made, until=99.0)
     h.read(1, ["old"], at=19.0, final=True)
     h.noise = [line(k, **STARVED) for k in range(20)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from made_history import ns
+from made_history import HOME, ns
 
 from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.op import OpOutcome
 from harness.core.verdict import Outcome
-from harness.judge.case import Window
+from harness.judge.case import Scrape, Window
 from harness.judge.expressions import parse_expectations, parse_threshold
 from harness.judge.noise import Noise, aggregated, unexplained
 from harness.judge.slos import judge_slos
@@ -104,6 +104,40 @@ EXCUSES = [
 def test_what_is_excused(rows, quiet_ms, excused):
     quiet = None if quiet_ms is None else quiet_ms * NS_PER_MS
     assert bool(Noise(rows).excuse(SPAN, P95, lambda noisy: quiet)) is excused
+
+
+TOTALS = [
+    # noisy seconds of 100 (each with 2 s after it), bound, excused
+    ((), "p(95) <= 200ms", False),
+    ((), "max <= 200ms", False),
+    ((40,), "max <= 200ms", True),  # the one that was slowest may have been in it
+    ((40,), "p(99) <= 200ms", True),  # 3 of 100 s can hold the slowest 1 %
+    ((40,), "p(95) <= 200ms", False),  # but not the slowest 5 %
+    ((40, 60), "p(95) <= 200ms", True),
+    (range(0, 51, 3), "med <= 200ms", True),
+    ((40, 60), "avg <= 200ms", False),
+    (range(0, 51, 3), "avg <= 200ms", True),
+]
+
+
+@pytest.mark.parametrize(("noisy", "text", "excused"), TOTALS)
+def test_a_total_is_unknown_when_noise_could_hold_what_is_above_it(noisy, text, excused):
+    noise = Noise(lines(noisy, 100, **STARVED))
+    assert bool(noise.excuse_total(Window(ns(0), ns(100)), parse_threshold(text), 300e6)) is excused
+
+
+def test_the_targets_own_histograms_are_excused_as_totals(made):
+    h = made({1: [7]}, length=10.0)
+    empty = 'rebuild_seconds_bucket{le="1"} 0\nrebuild_seconds_bucket{le="+Inf"} 0\nrebuild_seconds_sum 0\n'
+    full = empty.replace(" 0\n", " 200\n")
+    times = {"start": empty, "end": full}
+    h.scrapes = [Scrape(phase="calm", at=at, region=HOME, at_ns=0, text=text) for at, text in times.items()]
+    h.noise = lines([4], **STARVED)
+    expected = parse_expectations({"target:rebuild_seconds": ("p(95) <= 50ms", "p(50) <= 50ms"), "invariants": ()})
+    with h.trial() as trial:
+        p95, p50 = judge_slos(trial, expected.slos)
+    assert (p95.verdict, p50.verdict) == (Outcome.INCONCLUSIVE, Outcome.FAIL)
+    assert p95.machine == pytest.approx(0.3)
 
 
 def test_only_upper_bounds_on_times_are_excused():
