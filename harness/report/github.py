@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.core.verdict import Check, Outcome
-from harness.report.wording import bound_text, failing_first, sentences, value_text
+from harness.report.wording import against_text, failing_first, sentences
 
 MOST = 10
 """annotations of a level in a step; more are not shown"""
@@ -64,9 +64,8 @@ def _title(scenario: str, check: Check) -> str:
 
 
 def _message(check: Check) -> str:
-    measured = f"{value_text(check)} against {bound_text(check)}" if check.bound is not None else value_text(check)
     said = sentences(check)[:EVIDENCE_LINES]
-    return "\n".join(part for part in (measured, *said) if part) or str(check.verdict)
+    return "\n".join(part for part in (against_text(check), *said) if part) or str(check.verdict)
 
 
 def annotation(level: str, title: str, message: str) -> str:

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 
 from harness.core.verdict import Check, Outcome
 from harness.report.run_data import RunData
-from harness.report.wording import bound_text, counted, value_text
+from harness.report.wording import against_text, counted
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -73,8 +73,7 @@ def _case(scenario: str, check: Check) -> ET.Element:
 
 
 def _add_result(case: ET.Element, tag: str, kind: str, check: Check) -> None:
-    measured = f"{value_text(check)} against {bound_text(check)}" if check.bound is not None else value_text(check)
-    message = "; ".join(word for word in (check.reason, measured) if word) or str(check.verdict)
+    message = "; ".join(word for word in (check.reason, against_text(check)) if word) or str(check.verdict)
     result = ET.SubElement(case, tag, type=kind, message=_clean(message))
     result.text = _clean("\n".join(check.evidence) or message)
 

@@ -66,6 +66,12 @@ def measured_text(check: Check) -> str:
     return f"{value_text(check)} ({beside})" if beside and check.value is not None else value_text(check)
 
 
+def against_text(check: Check) -> str:
+    """And what it is held against: "12.3 ms (machine alone: 0.4 ms) against 10 ms"."""
+    against = f" against {bound_text(check)}" if check.bound is not None else ""
+    return measured_text(check) + against
+
+
 def machine_range_text(checks: Sequence[Check]) -> str:
     """The most that the machine alone took beside several checks."""
     measured = [c for c in checks if c.machine is not None]
