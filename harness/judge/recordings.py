@@ -20,8 +20,8 @@ from harness.record.parquet import to_parquet
 from harness.record.run_directory import RunDirectory
 
 _COPY = """
-COPY (SELECT metric, region, scope, author, phase, ok, value_ns, due_ns FROM sample WHERE phase <> ''
-      ORDER BY metric, phase, due_ns) TO '{path}' (FORMAT parquet)
+COPY (SELECT metric, region, scope, author, phase, ok, value_ns, due_ns FROM sample WHERE phase <> '')
+TO '{path}' (FORMAT parquet)
 """
 
 

@@ -90,6 +90,8 @@ def test_what_is_tolerated_is_declared(tmp_path):
     made = compare(*sides, parse_tolerance(line))
     assert [d.aggregation for d in made.differences if d.verdict is Outcome.FAIL] == ["p(95)"]
     assert row(made, "p(95)").tolerance == 0.5
+    elsewhere = compare(*sides, parse_tolerance({"times": ("400%",), "feed_read{phase:after}": ("p(95) <= +50%",)}))
+    assert (row(elsewhere, "p(95)").tolerance, row(elsewhere, "p(95)", "after").tolerance) == (4.0, 0.5)
 
 
 def test_what_somebody_asked_for_and_the_data_do_not_tell_is_inconclusive(tmp_path):
@@ -100,8 +102,9 @@ def test_what_somebody_asked_for_and_the_data_do_not_tell_is_inconclusive(tmp_pa
     assert row(made, "med", selector="feed_new").reason.startswith("0 samples before")
 
 
-def test_too_short_a_run_proves_nothing(tmp_path):
-    sides = [recorded(tmp_path / "a", length=5.0)], [recorded(tmp_path / "b", length=5.0)]
+def test_too_short_a_run_proves_nothing_even_if_a_check_passes_now(tmp_path):
+    failed = msgspec.structs.replace(PASSED, verdict=Outcome.FAIL)
+    sides = [recorded(tmp_path / "a", length=5.0, checks=(failed,))], [recorded(tmp_path / "b", length=5.0)]
     made = compare(*sides, Tolerance())
     assert made.verdict is Outcome.INCONCLUSIVE
     assert all(d.skipped for d in made.differences)

@@ -45,6 +45,7 @@ BAD_THRESHOLDS = [
     ("p(95) 200ms", "must be an aggregation"),
     ("failures == 0ms", "failures cannot be compared with 0ms"),
     ("count > 10%", "count cannot be compared with 10%"),
+    ("rate < 1%", "a share of failed ops is failures < 1%"),
     ("", "must be an aggregation"),
 ]
 
@@ -92,6 +93,7 @@ def test_all_problems_at_once_each_with_its_path_and_the_nearest_name():
                 "feed_read{scope:local}": ("p(95) <= 1s",),
                 "post_to_event{scope:lokal}": ("p(95) <= 1s",),
                 "post_to_event{scope}": ("p(95) <= 1s",),
+                "feed_read{phase:a,phase:b}": ("p(95) <= 1s",),
                 "post_to_event{region:us-east": ("p(95) <= 1s",),
                 "post_to_event": ("failures == 0",),
                 "feed_read": ("p(95) <= fast", "mox <= 1s"),
@@ -101,12 +103,13 @@ def test_all_problems_at_once_each_with_its_path_and_the_nearest_name():
             }
         )
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 11
+    assert len(caught.value.problems) == 12
     for part in (
         "expect.post_to_evnt: unknown metric (did you mean 'post_to_event'?)",
         "feed_read has no tag 'scope'",
         "scope cannot be 'lokal' (did you mean 'local'?)",
         "tag 'scope' must be name:value",
+        "tag 'phase' stands twice",
         "expect.post_to_event{region:us-east: must be metric or metric{tag:value,...}",
         "post_to_event counts no failures",
         "unknown aggregation 'mox' (did you mean 'max'?)",

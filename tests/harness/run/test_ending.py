@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.core.clock import now_ns
+from harness.core.clock import NS_PER_S, now_ns
 from harness.core.scenario import Stop
+from harness.load.plan import PlanPhase
 from harness.record.run_directory import RunDirectory
 from harness.run import ending as module
 from harness.run.child import child_process
@@ -72,6 +73,25 @@ async def test_a_look_counts_for_the_conditions_that_had_a_value(tmp_path: Path)
     report = reported(watch, tmp_path)
     assert report["conditions"] == [READS, POSTS]
     assert report["seen"] == {READS: report["looks"]}
+
+
+async def test_a_condition_of_a_phase_neither_breaks_nor_counts_outside_of_it(tmp_path: Path) -> None:
+    slow = {"ok": 9, "failed": 0, "us": [5_000_000] * 9}
+    conditions = parse_stop(Stop(expressions={"post_accept{phase:calm}": ("p(95) <= 1s",)}), ["us"], ["calm"])
+    ends = {}
+    for name, began_s in (("before", 0), ("within", 6), ("after", 30)):
+        t0_ns = now_ns() - began_s * NS_PER_S
+        phases = [PlanPhase("calm", 0, 20 * NS_PER_S)]
+        async with watched(f"while echo {line(post=slow)}; do sleep 0.01; done", tmp_path) as (member, _, _):
+            ending = Ending()
+            watch = StopWatch(conditions, LoadProcesses([member]), ending, None, phases, t0_ns)
+            watching = asyncio.create_task(watch.run(now_ns()))
+            await wait_until(lambda watch=watch, ending=ending: watch._looks >= 3 or ending.is_early)
+            watching.cancel()
+        ends[name] = (ending.is_early, reported(watch, tmp_path))
+    assert {name: is_early for name, (is_early, _) in ends.items()} == {"before": False, "within": True, "after": False}
+    assert ends["within"][1]["broken"] == "post_accept p(95) <= 1s in calm"
+    assert ends["after"][1]["seen"] == {}
 
 
 async def test_a_process_that_is_lost_ends_the_run(tmp_path: Path) -> None:

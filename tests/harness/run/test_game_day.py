@@ -84,7 +84,8 @@ def test_the_load_stays_and_what_is_planned_goes():
         about="a",
         phases=(Phase(name="storm", duration_s=9, faults=(FaultSpec(kind="kill", handle="a", hold_s=1),)),),
         chaos=RandomPlan(kinds=(DrawnKind(kind="kill"),), handles=("a",), rate_per_s=1),
-        stop=Stop(expressions={"feed_read": ("failures < 20%",)}),
+        stop=Stop(delay_s=2, expressions={"feed_read": ("failures < 20%",), "feed_read{ phase:storm}": ("max <= 1s",)}),
+        tolerance={"feed_read{phase:storm}": ("p(95) <= +5%",)},
         expect={
             "feed_read": ("failures == 0",),
             "feed_read{region:us, phase:recovered}": ("failures == 0",),
@@ -97,7 +98,9 @@ def test_the_load_stays_and_what_is_planned_goes():
     assert made.phases == (Phase(name="gameday", duration_s=1800),)
     assert made.chaos is None
     assert list(made.expect) == ["feed_read", "feed_read{region:us, phase:recovered}", "invariants"]
-    assert (made.population, made.load, made.stop) == (planned.population, planned.load, planned.stop)
+    assert (made.population, made.load) == (planned.population, planned.load)
+    assert made.stop == Stop(delay_s=2, expressions={"feed_read": ("failures < 20%",)})
+    assert made.tolerance == {}
 
 
 def test_a_target_alone_gets_a_steady_load(tmp_path):

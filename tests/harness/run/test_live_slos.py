@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
 from harness.core.scenario import Stop
 from harness.judge.expressions import parse_slos
-from harness.run.live_slos import LiveValue, is_live, live_value, parse_stop, read
+from harness.load.plan import PlanPhase
+from harness.run.live_slos import LiveValue, in_force, is_live, live_value, parse_stop, read
 
 REPORTS = [
     {
@@ -97,14 +99,34 @@ def test_the_first_moments_of_load_have_no_rate_yet() -> None:
         ({"post_to_event": ("max <= 1s",)}, "stop.post_to_event: has no value while a run is under way"),
         ({"post_accept{author:celebrity}": ("max <= 1s",)}, "tag 'author' is not known while a run is under way"),
         ({"feed_read{region:eu}": ("max <= 1s",)}, "region cannot be 'eu' (valid: ap, us)"),
+        ({"feed_read{phase:clam}": ("max <= 1s",)}, "phase cannot be 'clam' (did you mean 'calm'?)"),
         ({"feed_read": ("max < fast",)}, "must be an aggregation, a comparison and a bound"),
         ({"feed_read": ()}, "needs at least one threshold"),
     ],
 )
 def test_each_problem_of_a_stop_condition_is_named(expressions: dict[str, tuple[str, ...]], problem: str) -> None:
     with pytest.raises(UsageError, match="stop") as raised:
-        parse_stop(Stop(expressions=expressions), ["us", "ap"])
+        parse_stop(Stop(expressions=expressions), ["us", "ap"], ["calm", "storm"])
     assert any(problem in one for one in raised.value.problems), raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("selector", "at_s", "is_looked_at"),
+    [
+        ("feed_read", 0.0, True),
+        ("feed_read{phase:storm}", 14.9, False),  # some recent ops are of the phase before
+        ("feed_read{phase:storm}", 15.0, True),
+        ("feed_read{phase:storm}", 19.9, True),
+        ("feed_read{phase:storm}", 20.0, False),
+        ("feed_read{phase:calm,region:us}", 5.0, True),
+    ],
+)
+def test_a_condition_of_a_phase_is_looked_at_when_all_recent_ops_are_of_it(
+    selector: str, at_s: float, is_looked_at: bool
+) -> None:
+    phases = [PlanPhase("calm", 0, 10 * NS_PER_S), PlanPhase("storm", 10 * NS_PER_S, 20 * NS_PER_S)]
+    [slo] = parse_stop(Stop(expressions={selector: ("max <= 1s",)}), ["us"], ["calm", "storm"])
+    assert in_force(slo, phases, round(at_s * NS_PER_S)) is is_looked_at
 
 
 def test_deliveries_and_authors_are_judged_at_the_end_only() -> None:
