@@ -42,7 +42,9 @@ SELECT k.pid FROM post_id k LEFT JOIN post p ON p.pid = k.pid
 WHERE k.pid IN (SELECT unnest($pids::BIGINT[])) AND CASE
   WHEN p.pid IS NOT NULL
   THEN deadline(p.ack_ns, $cross::BIGINT + CASE WHEN p.celebrity THEN $celebrity ELSE 0 END) > $sent
-  ELSE coalesce(k.ts_us >= (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) END
+  ELSE coalesce(k.ts_us >= (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) OR EXISTS (
+    SELECT 1 FROM item i JOIN op o ON o.kind = 'post' AND o.outcome = 'info' AND o."user" = i.author
+      AND o.text_hash = i.hash WHERE i.pid = k.pid) END
 """
 _SAYS_NOTHING = (401, 408, 429)
 

@@ -156,3 +156,10 @@ def test_a_post_written_while_unfollowed_may_be_in_one_region_only(made):
     h.op(OpKind.FOLLOW, 1, at=12.0, author=8)
     h.probe(1, "other_node", at=21.0, items=["p2", "meanwhile", "p1"], **OTHER)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
+
+
+def test_a_post_without_an_answer_from_before_the_first_acknowledged_one(made):
+    h = legal(made)
+    h.post(7, "unsure", at=0.5, outcome=OpOutcome.INFO)
+    h.probe(1, "other_node", at=21.0, items=["p2", "p1", "unsure"], **OTHER)
+    assert h.check("cursor_integrity").verdict is Outcome.PASS
