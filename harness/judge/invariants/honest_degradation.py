@@ -8,7 +8,8 @@ Formally:
  visibility
      promise (celebrity promise) + 3 s after the acknowledgement; where that runs into a fault window, not before its
      end;
- (d) the mark is no way out: before the first fault, in the baseline, at most 10 % of at least 300 pages carry it.
+ (d) the mark is no way out: before the first fault, in the baseline, at most half of at least 300 pages say `stale`
+     (`reduced` is what overload honestly looks like).
 
 Scope: (a) texts that the load knows, posts not older than the run; (b), (c) stable edges, posts that nobody withdrew,
 the newest 800 arrivals; other regions are the business of `cross_region`. Refused deletes and changes of edges that
@@ -25,7 +26,7 @@ from harness.judge.trial import Checker, Finding, Trial
 
 GRACE_NS = 3 * NS_PER_S
 """late is judged by `visibility`; this checker looks for pages that hide what they lack"""
-MARKED_SHARE = 0.1
+MARKED_SHARE = 0.5
 ENOUGH_PAGES = 300
 
 _REFUSED = """
@@ -59,7 +60,8 @@ _NEVER_SHOWN = """
 SELECT DISTINCT s.pid FROM stale_page s ANTI JOIN item i ON i.pid = s.pid
 """
 _MARKED = """
-SELECT count(*), count(*) FILTER (g.degraded), max(g.sent_ns) FILTER (g.degraded) FROM page g
+SELECT count(*), count(*) FILTER (o.degraded LIKE '%stale%'), max(g.sent_ns) FILTER (o.degraded LIKE '%stale%')
+FROM page g JOIN op o ON o.id = g.op
 SEMI JOIN phase h ON h.kind = 'baseline' AND g.sent_ns >= h.start_ns AND g.sent_ns < h.end_ns WHERE g.sent_ns < $struck
 """
 _STALE_EVIDENCE = f"""
@@ -97,7 +99,7 @@ def _marked(trial: Trial) -> list[str]:
     [(pages, marked, last)] = trial.rows(_MARKED, struck=windows[0].start_ns if windows else FOREVER_NS)
     if pages < ENOUGH_PAGES or marked <= MARKED_SHARE * pages:
         return []
-    return [story(trial.case, Moment(last, f"{marked:,} of {pages:,} pages of the baseline marked degraded, the last"))]
+    return [story(trial.case, Moment(last, f"{marked:,} of {pages:,} pages of the baseline marked stale, the last"))]
 
 
 def _refused(trial: Trial) -> list[str]:

@@ -113,14 +113,21 @@ def test_an_old_post_of_that_text_proves_nothing(made):
     assert h.check("honest_degradation").verdict is Outcome.PASS
 
 
-@pytest.mark.parametrize(("marked", "outcome"), [(30, Outcome.PASS), (31, Outcome.FAIL)])
+@pytest.mark.parametrize(("marked", "outcome"), [(150, Outcome.PASS), (151, Outcome.FAIL)])
 def test_the_mark_is_no_way_out(made, marked, outcome):
     h = legal(made)
     for k in range(299):
         h.read(1, ["p1"], at=11.0 + k / 100, degraded="stale" if k < marked else "")
     check = h.check("honest_degradation")
     assert check.verdict is outcome
-    assert not check.evidence or "31 of 300 pages of the baseline marked degraded" in check.evidence[0]
+    assert not check.evidence or "151 of 300 pages of the baseline marked stale" in check.evidence[0]
+
+
+def test_overload_may_reduce_all_pages(made):
+    h = legal(made)
+    for k in range(400):
+        h.read(1, ["p1"], at=11.0 + k / 100, degraded="reduced")
+    assert h.check("honest_degradation").verdict is Outcome.PASS
 
 
 def test_marks_during_faults_and_after_them_are_honest(made):
