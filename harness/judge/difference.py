@@ -145,8 +145,8 @@ def told(row: Difference) -> str:
     words = f"{amount(row.before, row.unit)} before, {amount(row.after, row.unit)} after"
     if row.change is None or row.low is None or row.high is None:
         return f"{words}; {row.reason}"
-    spread = f"{signed(row.low)} to {signed(row.high)}"
-    words += f": {signed(row.change)} ({spread} with {CONFIDENCE:.0%} confidence), {row.finding}"
+    spread = f"{signed(row.low, row.unit)} to {signed(row.high, row.unit)}"
+    words += f": {signed(row.change, row.unit)} ({spread} with {CONFIDENCE:.0%} confidence), {row.finding}"
     return "; ".join(part for part in (words, row.reason) if part)
 
 
@@ -159,6 +159,6 @@ def amount(value: float | None, unit: str) -> str:
     return f"{100 * value:.3g} %" if unit == "share" else f"{value:.3g}{unit}"
 
 
-def signed(change: float) -> str:
-    """A change: +12.3 %."""
-    return f"{100 * change:+.3g} %"
+def signed(change: float, unit: str) -> str:
+    """A change: +12.3 %; of a share in points."""
+    return f"{100 * change:+.3g} {'pp' if unit == 'share' else '%'}"

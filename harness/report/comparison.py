@@ -34,8 +34,9 @@ def cells(row: Difference) -> list[str]:
     """A row in the order of COLUMNS."""
     change, bounds = "", ""
     if row.change is not None and row.low is not None and row.high is not None:
-        change, bounds = signed(row.change), f"{signed(row.low)} … {signed(row.high)}"
-    allowed = signed(-row.tolerance if row.aggregation == "rate" else row.tolerance)
+        change = signed(row.change, row.unit)
+        bounds = f"{signed(row.low, row.unit)} … {signed(row.high, row.unit)}"
+    allowed = signed(-row.tolerance if row.aggregation == "rate" else row.tolerance, row.unit)
     word = row.finding + (", regression" if row.verdict is Outcome.FAIL else "")
     values = [amount(row.before, row.unit), amount(row.after, row.unit)]
     return [f"{row.selector} {row.aggregation}", row.phase, *values, change, bounds, allowed, word]

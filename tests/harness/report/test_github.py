@@ -39,7 +39,8 @@ def test_undecided_is_a_warning_and_comes_later_passed_and_skipped_are_nothing()
 
 
 @pytest.mark.parametrize(
-    "evil", ["\n::error::gone", "\r\n::set-output name=x::y", "100% of, a: b", "::stop-commands::t"]
+    "evil",
+    ["\n::error::gone", "\r\n::set-output name=x::y", "100% of, a: b", "50%0A::error::gone", "::stop-commands::t"],
 )
 def test_text_cannot_begin_a_command_of_its_own(evil: str) -> None:
     [line] = commands([Remark(Outcome.FAIL, f"name{evil}", f"message{evil}")])
