@@ -21,7 +21,7 @@ from harness.judge.case import FOREVER_NS, Case
 def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     """Create the tables of this module. Needs harness.judge.tables."""
     con.execute(_WORD, {"forever": FOREVER_NS // 2, "error": case.clock_error_ns})
-    values = {"forever": FOREVER_NS, "cross": case.cross_region_ns}
+    values = {"forever": FOREVER_NS, "cross": case.cross_region_ns, "error": case.clock_error_ns}
     con.execute(_GONE, values)
     con.execute(_CUT, values)
 
@@ -38,7 +38,7 @@ _LATER = "CASE WHEN b.region = w.region THEN b.done_ns ELSE deadline(b.done_ns, 
 _GONE = f"""
 CREATE TABLE gone AS
 SELECT k.pid, w."user" AS author, w.kind, w."user", w.region, w.degraded, w.done_ns AS since_ns,
-       coalesce(min(b.sent_ns), $forever) AS until_ns
+       coalesce(min(b.sent_ns) - $error, $forever) AS until_ns
 FROM word w JOIN post_id k ON k.id = w.post
 LEFT JOIN word b ON b.post = w.post AND {_LATER}
   AND b.kind = CASE w.kind WHEN 'hide' THEN 'show' WHEN 'moderate' THEN 'lift' END
@@ -49,7 +49,7 @@ _CUT = f"""
 CREATE TABLE cut AS
 WITH parted AS (
   SELECT w.kind, w."user", w.author AS other, w.region, w.degraded, w.done_ns AS since_ns,
-         coalesce(min(b.sent_ns), $forever) AS until_ns
+         coalesce(min(b.sent_ns) - $error, $forever) AS until_ns
   FROM word w
   LEFT JOIN word b ON b."user" = w."user" AND b.author = w.author AND {_LATER}
     AND b.kind = CASE w.kind WHEN 'unfollow' THEN 'follow' ELSE 'unblock' END

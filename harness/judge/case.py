@@ -188,8 +188,13 @@ class Case:
         return max((f.undone_ns or FOREVER_NS for f in self.faults if f.injected_ns is not None), default=0)
 
     @property
+    def healed_ns(self) -> int:
+        """End of the last fault's window: from then on all regions must agree; 0 without faults."""
+        return self.fault_windows[-1].end_ns if self.fault_windows else 0
+
+    @property
     def fault_windows(self) -> list[Window]:
-        """From each injection to its undo + T, overlapping ones joined, in time order."""
+        """From each injection to its undo + T, overlapping ones joined, in time order; wider by the clocks' error."""
         windows: list[Window] = []
         injected = [f for f in self.faults if f.injected_ns is not None]
         for fault in sorted(injected, key=lambda f: f.injected_ns or 0):

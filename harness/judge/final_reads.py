@@ -34,4 +34,4 @@ def settled_ns(trial: Trial) -> int:
     case = trial.case
     last = trial.number("SELECT max(done_ns) FROM op WHERE kind = 'post' AND outcome <> 'fail'")
     patience = case.clock_error_ns + case.cross_region_ns + (case.celebrity_ns if case.celebrities else 0)
-    return max(last + patience, case.heal_ns + case.convergence_ns if case.heal_ns else 0)
+    return max(last + patience, case.healed_ns)

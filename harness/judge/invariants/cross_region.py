@@ -27,7 +27,7 @@ def check(trial: Trial) -> Finding:
         "cross": case.cross_region_ns,
         "celebrity": case.celebrity_ns,
         "struck": windows[0].start_ns if windows else FOREVER_NS,
-        "healed": windows[-1].end_ns if windows else 0,
+        "healed": case.healed_ns,
     }
     judged = f"{_JUDGED} AND {unexplained(trial.doubtful, 'c.ack_ns', 'c.sent_ns', _BOUND)}"
     [(seen, missing)] = trial.rows(

@@ -80,7 +80,7 @@ def _readings(trial: Trial, walks: dict[str, Any]) -> Readings:
     return Readings(
         reader=walks["reader"],
         op=walks["walk"],
-        start_ns=walks["start_ns"],
+        start_ns=walks["start_ns"] - trial.case.clock_error_ns,
         done_ns=walks["done_ns"],
         lo=walks["lo"],
         hi=np.full(len(walks["lo"]), FOREVER_NS, dtype=np.int64),

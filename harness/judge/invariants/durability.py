@@ -77,7 +77,7 @@ def _promises(trial: Trial) -> dict[str, int]:
         "local": case.visibility_ns,
         "celebrity": case.celebrity_ns,
         "remote": case.cross_region_ns,
-        "healed": case.heal_ns + case.convergence_ns if case.heal_ns else 0,
+        "healed": case.healed_ns,
     }
 
 

@@ -80,7 +80,7 @@ def check(trial: Trial) -> Finding:
 
 def _allowances(case: Case) -> dict[str, int]:
     return {
-        "grace": GRACE_NS,
+        "grace": GRACE_NS + case.clock_error_ns,
         "local": case.visibility_ns,
         "celebrity": case.celebrity_ns,
         "remote": case.cross_region_ns,

@@ -110,8 +110,9 @@ GROUP BY k.id, d."user", d.region
 def check(trial: Trial) -> Finding:
     """Look for events without a post, without a follow edge, out of order, or without a readable post."""
     case = trial.case
-    trial.con.execute(_READ_BACK, {"bound": case.visibility_ns})
-    trial.con.execute(_DUE_NEW, {"bound": case.visibility_ns, "most": FEW_NEW})
+    bound = case.visibility_ns + case.clock_error_ns
+    trial.con.execute(_READ_BACK, {"bound": bound})
+    trial.con.execute(_DUE_NEW, {"bound": bound, "most": FEW_NEW})
     found = trial.rows(_UNWRITTEN) + trial.rows(_FALLING) + trial.rows(_UNREADABLE) + trial.rows(_NOT_NEW)
     found += trial.rows(_FORETOLD, error=case.clock_error_ns)
     found += trial.rows(_CUT_OFF, visibility=case.visibility_ns, cross=case.cross_region_ns)

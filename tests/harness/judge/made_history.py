@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class MadeHistory:
         self.load = [LoadReport(process="locust-0", kind="locust", planned=10, sent=10, completed=True)]
         self.scrapes: list[Scrape] = []
         self.noise: list[NoiseRow] = []
+        self.clock_error_s = 0.0
         self.length = length
         self.baseline = length
         self.planned: list[str] = []
@@ -227,8 +229,9 @@ class MadeHistory:
             (self.run.noise, self.noise),
         ):
             path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        for older in self.run.history.iterdir():  # a changed op leaves a segment as large as it was
+            older.unlink()
         segment = self.run.history / "made.jsonl"
-        segment.unlink(missing_ok=True)
         with HistoryWriter(segment) as history:
             for op in self.ops:
                 history.append(op)
@@ -236,7 +239,7 @@ class MadeHistory:
 
     def case(self) -> Case:
         """The facts, as the judge reads them."""
-        return read_case(self.store())
+        return replace(read_case(self.store()), clock_error_ns=round(self.clock_error_s * NS_PER_S))
 
     @contextmanager
     def trial(self) -> Iterator[Trial]:
