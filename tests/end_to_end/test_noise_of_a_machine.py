@@ -79,6 +79,13 @@ def read_check(out):
     return check
 
 
+def skip_on_a_busy_machine(out):
+    """What shows that a target fails needs a machine that nobody else uses."""
+    rows = json.loads((out / "verdict.json").read_text())["machine"]
+    if any(row["phase"] == "steady" and row["outside"] + row["steal"] >= 0.2 for row in rows):
+        pytest.skip("others kept this machine busy: nothing can be told of the target")
+
+
 def test_a_run_that_others_starve_is_inconclusive_and_says_why(run_of):
     out, process = run_of(10, 0, seconds=8)
     with hogs(out, process):
@@ -95,7 +102,9 @@ def test_a_run_that_others_starve_is_inconclusive_and_says_why(run_of):
 
 def test_a_slow_target_on_a_quiet_machine_fails_and_the_machine_stands_beside(run_of):
     out, process = run_of(0, 600, seconds=4)
-    assert ended(process) == 1
+    code = ended(process)
+    skip_on_a_busy_machine(out)
+    assert code == 1
     check = read_check(out)
     assert check["verdict"] == "fail"
     assert check["machine"] < check["value"] / 2
@@ -105,7 +114,9 @@ def test_a_slow_target_on_a_quiet_machine_fails_and_the_machine_stands_beside(ru
 @pytest.mark.nightly
 def test_a_target_that_starves_its_own_machine_fails(run_of):
     out, process = run_of(60, 0, seconds=8)
-    assert ended(process) == 1
+    code = ended(process)
+    skip_on_a_busy_machine(out)
+    assert code == 1
     check = read_check(out)
     assert check["value"] > check["bound"]
     assert check["verdict"] == "fail", check["reason"]
