@@ -72,7 +72,7 @@ class LoadReport(msgspec.Struct, kw_only=True):
     late: int = 0
     dropped: int = 0
     skipped: int = 0
-    """arrivals that nobody could do: before anybody had joined, on a post that was not acknowledged ..."""
+    """of those sent: what nobody could do, before anybody had joined, on a post that was not acknowledged ..."""
     max_late_ms: float = 0.0
     loop_lag_p99_ms: float = 0.0
     loop_lag_max_ms: float = 0.0

@@ -76,7 +76,7 @@ def problems_of(report: LoadReport) -> list[str]:
         problems.append(f"{name} did not finish: {'; '.join(report.errors) or 'no reason recorded'}")
     elif report.errors:
         problems.append(f"{name} had errors: {'; '.join(report.errors)}")
-    done = report.sent + report.dropped + report.skipped
+    done = report.sent + report.dropped
     if report.kind == "locust" and done < report.planned:
         problems.append(f"{name} never came to {report.planned - done:,} of {report.planned:,} planned arrivals")
     if report.dropped:
