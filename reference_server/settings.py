@@ -118,7 +118,7 @@ DEFECTS: dict[str, str] = {
     "hide-lost-at-refill": "a hidden post shows again once its body is read into an empty cache",
     "archive-hole": "the archive of the first region lacks every 10th post",
     "stale-unmarked": "pages from the durable store carry no mark, while its archive lags by 6 s",
-    "slow-recovery": "for 12 s after a cache node came back each read of it takes 0.7 s longer",
+    "slow-recovery": "for 12 s after a cache node came back each read of it takes 1.5 s longer",
     # pages
     "duplicate-entry": "every 20th feed page shows one of its items a second time",
     "phantom-post": "every 20th feed page holds a post that nobody wrote",

@@ -59,7 +59,7 @@ PUBLISH_ROUNDS = 4
 TRIM_SLACK = 200
 """a cached value is cut back when it holds so many more slots than it should"""
 TTL_S = 86_400
-LIMP_FOR_S, LIMP_S = 12.0, 0.7
+LIMP_FOR_S, LIMP_S = 12.0, 1.5
 _OWNER_FAILED = (RpcUnavailable, RpcTimeout, RpcError)
 DurablePull = Callable[[int, Key | None], Awaitable[Slots | None]]
 """(user, place) -> the user's newest slots behind the place, from the durable store; None: it is away. Never raises."""

@@ -57,12 +57,18 @@ def test_recovery_and_slos_have_columns_and_the_worst_of_several_counts():
                 check(SLO, PASS, CheckKind.SLO),
                 check("feed_read p(99) <= 1s", FAIL, CheckKind.SLO, evidence=["slow"]),
                 check("recovery from kill of us-east.memcached", FAIL, CheckKind.RECOVERY),
+                check("causal", PASS),
+                check("causal", INCONCLUSIVE, skipped=True),
                 check("witness", FAIL, CheckKind.WITNESS),
                 check("load generator", FAIL, CheckKind.GENERATOR),
             ],
         )
     )
-    assert {name: cell.verdict for name, cell in cells.items()} == {"feed_read": FAIL, "recovery": FAIL}
+    assert {name: cell.verdict for name, cell in cells.items()} == {
+        "feed_read": FAIL,
+        "recovery": FAIL,
+        "causal": PASS,
+    }
     assert cells["feed_read"].says == "slow"
 
 

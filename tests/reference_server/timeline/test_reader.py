@@ -95,16 +95,29 @@ async def test_readers_that_miss_together_publish_once(lane: OpenLane, make_read
 
 @pytest.mark.parametrize("after", [None, PLACE], ids=["first page", "page of a walk begun in another region"])
 async def test_a_page_without_a_session_opens_one_and_brings_what_is_owed(
-    lane: OpenLane, make_reader: ReaderMaker, graph: GraphStub, memcached: Server, after: Key | None
+    lane: OpenLane,
+    make_reader: ReaderMaker,
+    graph: GraphStub,
+    memcached: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    after: Key | None,
 ) -> None:
     graph.follow(1, [USER], hot=False)
     reader = await connected(make_reader())
+    opened, open_session = [], reader._open_session
+
+    async def noticed(place: Any) -> bool | None:
+        opened.append(place.user)
+        return await open_session(place)
+
+    monkeypatch.setattr(reader, "_open_session", noticed)
     owed = lane.post(1, hot=[1], cold=[USER])
     assert ids_of((await reader.read(USER, after)).slots) == [owed]
     assert memcached.send(b"mg hot:7\r\n") == b"HD\r\n"
     direct = lane.post(1, hot=[], cold=[USER])
     await lane.applied()
     assert ids_of((await reader.read(USER, after)).slots) == [direct, owed]
+    assert opened == [USER]
 
 
 async def test_publishing_against_concurrent_appends_loses_nothing(
