@@ -15,10 +15,13 @@ from judged_runs import make_runs
 from harness.cli.compare import compare
 from harness.cli.inspect import check
 from harness.cli.output import find_runs, judged_runs
+from harness.cli.repeat import run_repeatedly
 from harness.core.errors import UsageError
-from harness.core.verdict import CheckKind, Outcome
+from harness.core.verdict import CheckKind, Outcome, Verdict
+from harness.judge.changed_checks import verdict_of
 from harness.record.run_directory import RunDirectory
 from harness.run.judging import judge_and_store
+from harness.run.request import RunRequest, read_request
 
 pytestmark = pytest.mark.slow
 
@@ -193,3 +196,21 @@ def test_a_baseline_is_part_of_verdict_reports_and_later_judgements(tmp_path: Pa
         assert "against the baseline" in path.read_text()
     assert judge_and_store(run) == verdict
     assert judge_and_store(run, [RunDirectory(Path("runs/slow"))]).verdict is Outcome.PASS
+
+
+@pytest.mark.parametrize(("like", "code", "verdict"), [("fast", 0, "pass"), ("slow", 1, "fail")])
+def test_repeats_are_compared_with_a_baseline_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], like: str, code: int, verdict: str
+) -> None:
+    def run(request: RunRequest) -> Verdict:
+        shutil.copytree(f"runs/{like}", request.out)
+        return verdict_of(RunDirectory(request.out))
+
+    request = read_request("sse-storm", None, [], None, tmp_path / "run")
+    with pytest.raises(click.exceptions.Exit) as ended:
+        run_repeatedly(request, 2, judged_runs("fast"), True, run)
+    assert ended.value.exit_code == code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["comparison"]["verdict"], told["repeats"]["verdict"]) == (verdict, verdict)
+    assert told["comparison"]["after"] == ["run-1", "run-2"]
+    assert {run["verdict"] for run in told["repeats"]["runs"]} == {"pass"}
