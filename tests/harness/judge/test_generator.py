@@ -93,10 +93,10 @@ def test_nobody_reported(made):
 
 
 def test_a_process_that_left_a_history_and_never_reported(made):
-    h = made({})
-    h.run.history.joinpath("streams-1.jsonl").touch()
-    h.run.history.joinpath("final.jsonl").touch()
-    [check] = judge_generator(h.case())
+    case = made({}).case()
+    for name in ("locust-0", "streams-1", "final"):
+        case.run.history.joinpath(f"{name}.jsonl").touch()
+    [check] = judge_generator(case)
     assert check.verdict is Outcome.INCONCLUSIVE
     assert check.reason == "streams-1 wrote a history but never reported"
 
