@@ -4,8 +4,9 @@ Formally, for posts w1, w2 of one author in one region, w1 acknowledged before w
  (a) the key (timestamp, id) of w2 is greater than that of w1;
  (b) an undegraded page in that region that covers w1 and is owed it, of a walk that showed w2 by then, shows w1.
 
-Scope: (a) all acknowledged posts; (b) readers with a stable edge, posts that nobody withdrew, the newest 800 arrivals.
-One region: other regions get the posts by `cross_region`. Faults do not excuse it, only a page marked degraded does.
+Scope: (a) all acknowledged posts; (b) readers with a stable edge, posts that nobody withdrew, the newest 800
+arrivals. One region: other regions get the posts by `cross_region`. Faults do not excuse it, only a page marked
+degraded does.
 Cost: posts x log posts; covered posts that a page lacks x the author's later posts.
 Inconclusive: no author wrote twice in one region.
 """

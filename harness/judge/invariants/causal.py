@@ -3,9 +3,9 @@
 Formally: let r be an acknowledged reply to post p. Each undegraded look-up of p by a session in a region, sent after a
 read (a page or feed/new) of the same session in the same region that showed r was answered, finds p.
 
-Scope: look-ups that were answered (with the posts found, or that there is none); posts that somebody withdrew by then,
-and authors whose edge to the reader changed in the run (a block may hide them), are left out. Faults do not excuse it:
-a region that does not have p yet must not show r.
+Scope: look-ups that were answered (with the posts found, or that there is none); posts that somebody withdrew by
+then, and authors whose edge to the reader changed in the run (a block may hide them), are left out. Faults do not
+excuse it: a region that does not have p yet must not show r.
 Cost: items x replies (hashed), look-ups x showings of a reply in one session.
 Inconclusive: no session that saw a reply looked its parent up. Skipped: the load has no replies.
 """

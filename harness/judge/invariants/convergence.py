@@ -4,8 +4,10 @@ Formally: the k-th final walk of a user in one region and his k-th in another sh
 higher of their two ends, for every k, that is on all consecutive samples.
 
 Scope: walks that began when all regions must agree (`settled_ns`); undegraded, without a hole; withdrawn posts,
-changed edges and posts beyond the newest 800 arrivals are left out. Inconclusive: no user has 3 consecutive samples
-in two regions after that time, or more than 1 % of the final reads failed.
+changed edges and posts beyond the newest 800 arrivals are left out.
+Cost: items of final walks as sets, each two regions of a user.
+Inconclusive: no user has 3 consecutive samples in two regions after that time, or more than 1 % of the final reads
+failed.
 """
 
 from __future__ import annotations

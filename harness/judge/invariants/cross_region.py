@@ -5,6 +5,7 @@ covers w and was asked for after max(ack(w) + C, heal + T): w is on that page. C
 (for a celebrity's post plus the celebrity promise), T its convergence time.
 
 Scope: reads before the first fault count from ack + C alone; between the first fault and heal + T nothing is judged.
+Cost: covered posts once.
 Inconclusive: no such page.
 """
 

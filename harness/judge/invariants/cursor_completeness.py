@@ -6,6 +6,7 @@ top and the end of its last page; and each page begins below the end of the page
 
 Scope: pages 0, 1, 2 ... all successful; posts that arrive during the walk may or may not be in it; withdrawn posts,
 changed edges and posts beyond the newest 800 arrivals are left out.
+Cost: items of walks sorted by user and post, as in `monotonic_reads`; items of old posts grouped by reader.
 Inconclusive: no walk of two pages over known posts.
 """
 

@@ -8,8 +8,10 @@ Formally:
 Scope: (a) answers that say something about the cursor: not 401, 408 and 429, not 5xx, no time-outs. (b) undegraded
 pairs outside fault windows (a refusal counts at any time); pages within the upper half of the depth; posts that may
 still have been on their way when either was asked for, withdrawn posts, changed edges and posts beyond the newest 800
-arrivals are left out. Cost: one comparison of two pages a probe. Inconclusive: no forged cursor was answered, or none
-was tried in another region (with several regions). Skipped: the load has no probes.
+arrivals are left out.
+Cost: one comparison of two pages a probe.
+Inconclusive: no forged cursor was answered, or none was tried in another region (with several regions). Skipped: the
+load has no probes.
 """
 
 from __future__ import annotations

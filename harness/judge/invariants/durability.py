@@ -5,6 +5,7 @@ ack(w), each region, and each undegraded final page of f whose key range covers 
 
 Scope: the newest 800 arrivals of a feed; pages asked for after ack + the visibility promise in the post's own region,
 and after max(ack + cross-region promise, heal + T) elsewhere. Posts with outcome info may be there or not.
+Cost: covered posts of final pages once (the table `covered` is pages x posts due on them, an equi-join by user).
 Inconclusive: no final page covers any post, or a region has none; more than 1 % of the final reads failed; less than
 80 % of the posts that stand in the feed of somebody who reads were looked for.
 """

@@ -4,17 +4,17 @@ Formally:
  (a) no read shows a post by the author and with the text of a POST that certainly failed (429, 503, another 4xx, no
      connection), unless the same author sent the same text in a POST that did not fail;
  (b) an acknowledged post that some page had to show by now is shown by at least one read;
- (c) a page without Feed-Degraded shows every covered post of its region that was due before it was asked for:
- visibility
-     promise (celebrity promise) + 3 s after the acknowledgement; where that runs into a fault window, not before its
-     end;
+ (c) a page without Feed-Degraded shows every covered post of its region that was due before it was asked for: the
+     visibility promise (celebrity promise) + 3 s after the acknowledgement; where that runs into a fault window, not
+     before its end;
  (d) the mark is no way out: before the first fault, in the baseline, at most half of at least 300 pages say `stale`
      (`reduced` is what overload honestly looks like).
 
 Scope: (a) texts that the load knows, posts not older than the run; (b), (c) stable edges, posts that nobody withdrew,
 the newest 800 arrivals; other regions are the business of `cross_region`. Refused deletes and changes of edges that
-took effect all the same show as losses in `durability`; accepted ones that did not, in `eligibility`. Cost: items x
-refused posts (hashed), covered posts once. Inconclusive: no unmarked page covers a post that was due.
+took effect all the same show as losses in `durability`; accepted ones that did not, in `eligibility`.
+Cost: items x refused posts (hashed), covered posts once.
+Inconclusive: no unmarked page covers a post that was due.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ same region, asked for after r1 was answered, whose key range covers the item: i
 
 Scope: one session in one region; withdrawn posts, authors whose edge to the reader changed during the run, and posts
 beyond the newest 800 arrivals are left out. Faults do not excuse a loss, only a page marked degraded does.
+Cost: items sorted by session and post, some sessions at a time; only where counts differ one by one.
 Inconclusive: no session read the same stretch twice.
 """
 

@@ -4,6 +4,7 @@ Formally: within one cursor walk (its pages in order) and within one answer of f
 acknowledgements for one (region, author, idempotency key) carry the same id.
 
 Scope: all successful reads, degraded ones too; a page that was asked for again counts once. Keys bind per region.
+Cost: neighbours of all items once; items are joined for the walks only in which keys do not descend.
 Inconclusive: no item was read.
 """
 

@@ -9,6 +9,7 @@ followers of its author cover its place without it.
 
 Scope: all reads. The rules on old items need the population's graph and a target started for this run; authors whose
 edge to the reader changed and withdrawn posts are left out.
+Cost: items grouped by post, once; old items x pages of their authors' followers where the graph is known.
 Inconclusive: no item was read.
 """
 

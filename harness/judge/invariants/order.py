@@ -5,6 +5,7 @@ descend; one id carries one timestamp in every read. Together these make any two
 
 Scope: all successful feed pages; the second showing of a post is left to the checker of duplicates; feed/new, whose
 pages follow arrival, is left out.
+Cost: neighbours of all items once, items x posts for their timestamps.
 Inconclusive: no page with two items.
 """
 

@@ -4,6 +4,7 @@ Formally: for each post w (ok, not withdrawn) of user u and each undegraded page
 or after ack(w), whose key range covers w: w is on that page.
 
 Scope: one region; the newest 800 arrivals; faults do not excuse it, only a page marked degraded does.
+Cost: covered posts once.
 Inconclusive: nobody read a page that covers a post of his own.
 """
 

@@ -10,6 +10,7 @@ D = the visibility promise (celebrity: the celebrity promise; posts of other reg
 + 3 s: late is judged by post_to_event, this checker looks for lost.
 Scope: listeners connected and following; own posts, withdrawn posts, and chains that ended before the deadline are
 left out.
+Cost: connections x posts due to their listeners, events grouped by session and post.
 Inconclusive: nothing was due.
 """
 

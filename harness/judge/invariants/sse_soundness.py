@@ -12,8 +12,8 @@ Formally, for each new_post event e of listener u:
      (a lower token of the same epoch): arrivals are told in the order of their events.
 
 Scope: (b) needs the population's graph and a target started for this run; (c) tokens of the form PREFIX.NUMBER, one
-epoch = one PREFIX, opaque tokens are not compared; (d), (e) withdrawn posts and changed edges are left out,
-in (e) own posts and answers of 50 items and more as well.
+epoch = one PREFIX, opaque tokens are not compared; (d), (e) withdrawn posts and changed edges are left out, in (e)
+own posts and answers of 50 items and more as well.
 Cost: events and their sessions' reads, joined by session.
 Inconclusive: no event, or no listener read after an event.
 """

@@ -5,13 +5,14 @@ W, down to its end, are those that u is owed: written by u, or by an author whom
 change from 5 s before the acknowledgement. None is missing, over a hot edge or a cold one; none of an author whom u
 never followed is there.
 
-Scope: whole, undegraded walks; the newest 800 arrivals, to which a walk that says it is complete must reach; withdrawn
-posts, authors whose edge changed and posts without an answer may be there or not (`eligibility` judges what must be
-gone, `no_duplicates` and `order` the rest of a merge). An edge is hot when the population says so, when the user
-liked a post of the author, or listened to his stream; it belongs to a celebrity's tier when the author is one.
-Strangers are told apart only where all follows are known: a target started for this run. Cost: covered posts once,
-items of final walks once. Inconclusive: no such walk, or none over one of the tiers in which posts were owed; more
-than 1 % of final reads failed.
+Scope: whole, undegraded walks; the newest 800 arrivals, to which a walk that says it is complete must reach;
+withdrawn posts, authors whose edge changed and posts without an answer may be there or not (`eligibility` judges what
+must be gone, `no_duplicates` and `order` the rest of a merge). An edge is hot when the population says so, when the
+user liked a post of the author, or listened to his stream; it belongs to a celebrity's tier when the author is one.
+Strangers are told apart only where all follows are known: a target started for this run.
+Cost: covered posts once, items of final walks once.
+Inconclusive: no such walk, or none over one of the tiers in which posts were owed; more than 1 % of final reads
+failed.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ covers w without showing it; 0 when no page missed it. The p99 of staleness over
 within the visibility promise; for celebrities within the celebrity promise.
 
 Scope: pairs whose whole story, from acknowledgement to the read, lies outside fault windows (injection to undo + T).
+Cost: covered posts of ordinary reads, grouped by post and reader.
 Inconclusive: no ordinary pair. The staleness curve stands in the note.
 """
 

@@ -6,6 +6,7 @@ faults than the scenario plans in it (it may name more: a pattern of handles giv
 
 A fault without proof makes the run inconclusive, never failed: nothing is known about behaviour under that fault. Its
 recovery, and the SLOs of the phases in which it was due, cannot pass either (`unproven_phases`).
+Cost: none; it reads the records of faults.
 Skipped: the scenario has no faults, or the target no handles. Otherwise it is judged in any case, whatever invariants
 the scenario lists.
 """
