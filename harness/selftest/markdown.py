@@ -25,8 +25,8 @@ This page is generated: `feedstorm selftest` writes it as `detection.md` into it
 and a sentence in `reference_server/settings.py` (`DEFECTS`) and in the profile of the target, a few lines at the place
 where it acts, and in `harness/selftest/catalogue.py` the checker that must catch it.
 
-A quick selftest plants several defects in one run, where they concern different checkers; it says so wherever it shows
-them. The matrix below has each alone.
+A quick selftest plants several defects in one run, where they concern different checkers. Wherever that was done, it is
+said with which. A run in which a named checker was inconclusive, as the machine was noisy, is made once more.
 """
 _MARKS = {Outcome.PASS: "·", Outcome.FAIL: "✗", Outcome.INCONCLUSIVE: "?"}
 
@@ -79,4 +79,5 @@ def _whole(matrix: Matrix) -> Iterator[str]:
         bold = {named[defect] for defect in row.defects}
         marks = [_MARKS[row.cells[name].verdict] if name in row.cells else "" for name in columns]
         cells = [f"**{mark}**" if name in bold and mark else mark for name, mark in zip(columns, marks, strict=True)]
-        yield f"| {', '.join(row.defects) or f'nothing ({row.trouble})'} | " + " | ".join(cells) + " |"
+        name = ", ".join(row.defects) or f"nothing ({row.trouble})"
+        yield f"| {name}{', made twice' if row.attempts > 1 else ''} | " + " | ".join(cells) + " |"

@@ -51,6 +51,8 @@ class Row(msgspec.Struct, kw_only=True):
     run: str = ""
     """its directory, within that of the selftest"""
     took_s: float = 0.0
+    attempts: int = 1
+    """how often it was made: again when a named checker was inconclusive"""
 
 
 class Matrix(msgspec.Struct, kw_only=True):
@@ -79,7 +81,7 @@ class Line(msgspec.Struct, kw_only=True):
     caught_by: str = ""
     says: str = ""
     also_failed: list[str] = []
-    """columns that failed in the same run beside the named one"""
+    """columns that failed in the same run and are named for no defect of it"""
     planted_with: list[str] = []
     """other defects of the same run: nobody knows whose the others' failures are"""
     run: str = ""
@@ -139,6 +141,7 @@ def lines_of(*rows: Row) -> list[Line]:
 
 def _line(row: Row, entry: Planted) -> Line:
     cell = row.cells.get(entry.caught_by)
+    named = {one.caught_by for one in PLANTED if one.defect in row.defects}
     results = {Outcome.FAIL: Result.CAUGHT, Outcome.PASS: Result.MISSED, Outcome.INCONCLUSIVE: Result.UNKNOWN}
     return Line(
         defect=entry.defect,
@@ -146,7 +149,7 @@ def _line(row: Row, entry: Planted) -> Line:
         result=results[cell.verdict] if cell else Result.UNKNOWN,
         caught_by=entry.caught_by,
         says=cell.says if cell else f"the run has no check {entry.caught_by}",
-        also_failed=[name for name in _failed(row) if name != entry.caught_by],
+        also_failed=[name for name in _failed(row) if name not in named],
         planted_with=[defect for defect in row.defects if defect != entry.defect],
         run=row.run,
     )
@@ -169,6 +172,11 @@ def _failed(row: Row) -> list[str]:
 
 def _passed(row: Row, name: str) -> bool:
     return name in row.cells and row.cells[name].verdict is Outcome.PASS
+
+
+def is_unsure(row: Row) -> bool:
+    """Whether something is not known that the run was made for."""
+    return any(line.result is Result.UNKNOWN for line in lines_of(row))
 
 
 def outcome_of(matrix: Matrix) -> Outcome:

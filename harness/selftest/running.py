@@ -15,7 +15,7 @@ from harness.record.run_directory import RunDirectory
 from harness.run.execute import Execution, Observer
 from harness.run.request import RunRequest, read_request
 from harness.selftest.catalogue import CONVERGENCE_S, FAULTS, SCENARIO, TARGET, TROUBLED, Trouble
-from harness.selftest.matrix import Matrix, Row, row_of
+from harness.selftest.matrix import Matrix, Row, is_unsure, row_of
 from harness.selftest.plan import Planned
 
 Told = Callable[[Row], None]
@@ -24,15 +24,19 @@ Told = Callable[[Row], None]
 async def run_all(runs: list[Planned], out: Path, matrix: Matrix, observe: Observer, told: Told) -> None:
     """Make all runs below `out`; each adds its row to the matrix as soon as it was judged.
 
-    When cancelled, the run under way is undone, and the rows so far stay. Raises FeedstormError when a run cannot be
-    made at all.
+    A run whose named checker was inconclusive (the machine was noisy) is made once more. When cancelled, the run under
+    way is undone, and the rows so far stay. Raises FeedstormError when a run cannot be made at all.
     """
     matrix.planned = len(runs)
     for number, planned in enumerate(runs, 1):
-        name = f"{number:02}-{planned.name}"
-        row = await run_one(planned, out / name, observe)
+        directory = out / f"{number:02}-{planned.name}"
+        row = await run_one(planned, directory, observe)
+        if is_unsure(row):
+            told(row)
+            again = await run_one(planned, directory.with_name(f"{directory.name}-again"), observe)
+            row = msgspec.structs.replace(again, attempts=row.attempts + 1, took_s=row.took_s + again.took_s)
         matrix.rows.append(row)
-        matrix.made = matrix.made or msgspec.json.decode(RunDirectory(out / name).manifest.read_bytes())
+        matrix.made = matrix.made or msgspec.json.decode(RunDirectory(directory).manifest.read_bytes())
         told(row)
 
 

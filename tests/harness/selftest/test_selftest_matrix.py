@@ -90,6 +90,7 @@ def test_defects_that_share_a_run_are_judged_each_by_its_own_checker():
     assert (first.result, second.result) == (Result.CAUGHT, Result.MISSED)
     assert first.also_failed == ["causal"]
     assert first.planted_with == ["unordered-page"]
+    assert first.remark == "causal (planted with unordered-page)"
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.core.scenario import Scenario
+from harness.core.verdict import Check, CheckKind, Outcome, Verdict
+from harness.record.run_directory import RunDirectory
 from harness.run.scenario_file import load_scenario
 from harness.selftest.catalogue import FAULTS, PLANTED, QUICK, SCENARIO, TROUBLED, Trouble, catchers, planted
+from harness.selftest.matrix import Matrix, row_of
 from harness.selftest.plan import plan_runs
-from harness.selftest.running import in_trouble, request_of
+from harness.selftest.running import in_trouble, request_of, run_all
 
 
 def test_the_whole_has_every_defect_alone_and_a_clean_run_for_each_trouble():
@@ -58,3 +61,21 @@ def test_every_run_can_be_asked_for(run, tmp_path):
     request = request_of(run, tmp_path)
     assert isinstance(request.scenario, Scenario)
     assert request.defects == run.defects
+
+
+@pytest.mark.parametrize(("first", "attempts"), [(Outcome.INCONCLUSIVE, 2), (Outcome.PASS, 1), (Outcome.FAIL, 1)])
+async def test_a_run_is_made_again_only_when_its_checker_was_inconclusive(monkeypatch, tmp_path, first, attempts):
+    verdicts, made, told = [first, Outcome.FAIL], [], []
+
+    async def run_one(planned, directory, observe):
+        RunDirectory(directory).create().manifest.write_bytes(b"{}")
+        made.append(directory.name)
+        check = Check(name="durability", kind=CheckKind.INVARIANT, verdict=verdicts[len(made) - 1])
+        return row_of(planned, Verdict(verdict=check.verdict, scenario="", seed=1, checks=[check]), directory.name, 1.0)
+
+    monkeypatch.setattr("harness.selftest.running.run_one", run_one)
+    matrix = Matrix()
+    await run_all(plan_runs(["no-wal"]), tmp_path, matrix, lambda _: None, told.append)
+    assert made == ["01-no-wal", "01-no-wal-again"][:attempts]
+    assert [(row.attempts, row.took_s) for row in matrix.rows] == [(attempts, float(attempts))]
+    assert len(told) == attempts
