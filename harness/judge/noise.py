@@ -3,8 +3,8 @@
 The null probe (`harness.load.null_probe`) measured it beside the run. A second is *noisy* for a bound on times when
   - the echo alone took half of the bound or more in it (the same quantile as is judged), or
   - the run starved: others took a fifth of the processors or more, and the run's main threads stood in line at least
-    half of the time in which they could have run (and for 0.2 s of the second all together: who hardly runs at all
-    waits longer than it runs on any machine).
+    half of the time in which they could have run, and half of the second all together (who hardly runs at all waits
+    longer than it runs on any busy machine, and is little later for it).
 Noise of the run's own making is none: of a second in which the run took half of the processors and others less than a
 fifth, or in which a fault of its own loaded the machine. So a target that wants more processor than there is fails.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # expressions know the checkers, and these this module
 SHARE_OF_BOUND = 0.5
 TAKEN_SHARE = 0.2
 WAITED_SHARE = 0.5
-IN_LINE = 0.2
+IN_LINE = 0.5
 OWN_SHARE = 0.5
 AFTERMATH_NS = 2 * NS_PER_S
 """what piled up in a noisy second is worked off after it"""

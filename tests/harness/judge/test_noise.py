@@ -52,8 +52,8 @@ NOISY = [
     ({**STARVED, "own": 0.9}, P95, [(4, 7)]),  # others took a fifth all the same
     ({**STARVED, "outside": 0.14}, P95, []),  # less than a fifth is missing
     ({**STARVED, "waited": 0.49}, P95, []),  # the run got what it wanted
-    ({**STARVED, "in_line": 0.19}, P95, []),  # it hardly wanted to run
-    ({"steal": 0.2, "waited": 0.5, "in_line": 0.2}, P95, [(4, 7)]),
+    ({**STARVED, "in_line": 0.49}, P95, []),  # it hardly wanted to run
+    ({"steal": 0.2, "waited": 0.5, "in_line": 0.5}, P95, [(4, 7)]),
     ({"took_ms": 150.0, "own": 0.6, "outside": 0.1}, P95, []),  # of the run's own making
     ({"took_ms": 150.0, "own": 0.4, "outside": 0.1}, P95, [(4, 7)]),  # the machine just stood still
 ]
