@@ -69,6 +69,27 @@ def test_samples_that_failed_are_told(made):
     assert "1 of 7 final reads failed, the first with status 503 overloaded" in check.reason
 
 
+def test_samples_count_from_the_moment_all_must_be_there(made):
+    h = legal(made)
+    h.post(7, "last", at=46.99)  # acknowledged at 47 s, promised everywhere by 50 s
+    h.ops = [op for op in h.ops if not op.final]
+    for at in (50.0, 51.0, 52.0):
+        h.read(1, ["last", "p1", "old"], at=at, final=True, region=HOME, session=f"home-{at}")
+        away = h.read(1, ["last", "p1", "old"], at=at, final=True, region=AWAY, session=f"away-{at}")
+    check = h.check("convergence")
+    assert (check.verdict, check.observations) == (Outcome.PASS, 3)
+    next(op for op in h.ops if op.final).sent_ns -= 1
+    assert h.check("convergence").observations == 2
+    assert away.final
+
+
+def test_degraded_samples_are_left_out(made):
+    h = legal(made)
+    h.read(1, ["p1", "old"], at=53.0, final=True, region=HOME)
+    h.read(1, ["old"], at=53.0, final=True, region=AWAY, degraded="stale")
+    assert h.check("convergence").verdict is Outcome.PASS
+
+
 def test_deleted_posts_do_not_count(made):
     h = legal(made)
     h.op(OpKind.DELETE, 7, at=40.0, post="p1")

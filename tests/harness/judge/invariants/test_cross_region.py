@@ -39,6 +39,41 @@ def test_a_cut_excuses_until_convergence(made):
     assert h.check("cross_region").verdict is Outcome.FAIL
 
 
+def test_due_from_the_promise_on(made):
+    h = legal(made)
+    read = h.read(1, [], at=4.01, region=AWAY)  # acknowledged at 1.01 s, promised within 3 s
+    assert h.check("cross_region").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("cross_region").verdict is Outcome.PASS
+
+
+def test_due_up_to_the_fault(made):
+    h = legal(made)
+    h.fault(10.0, 20.0)
+    read = h.read(1, [], at=10.0, region=AWAY)
+    assert h.check("cross_region").verdict is Outcome.PASS
+    read.sent_ns -= 1
+    assert h.check("cross_region").verdict is Outcome.FAIL
+
+
+def test_due_again_as_soon_as_the_fault_has_healed(made):
+    h = legal(made)
+    h.fault(10.0, 20.0)
+    read = h.read(1, [], at=35.0, region=AWAY)
+    assert h.check("cross_region").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("cross_region").verdict is Outcome.PASS
+
+
+def test_a_celebrity_has_his_own_promise_on_top(made):
+    h = made({1: [0]}, celebrities=1)
+    h.post(0, "star", at=1.0)
+    read = h.read(1, [], at=9.01, region=AWAY)  # 1.01 + 3 + 5 s
+    assert h.check("cross_region").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("cross_region").verdict is not Outcome.FAIL
+
+
 def test_one_region_is_skipped_by_name(made):
     check = made({1: [7]}, regions=(HOME,)).check("cross_region")
     assert check.skipped

@@ -87,6 +87,33 @@ def test_a_timed_out_post_is_not_from_before_the_run(made):
     assert h.check("cursor_completeness").verdict is Outcome.PASS
 
 
+def test_a_walk_begun_as_the_other_ended_must_show_what_that_showed(made):
+    h = legal(made)
+    h.post(7, "late", at=1.5)
+    h.read(1, ["p3", "p2", "p1", "late", "p0"], at=9.5, took=0.5, session="elsewhere")
+    first = h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p1", "p0"], at=10.1, page=1)
+    assert h.check("cursor_completeness").verdict is Outcome.FAIL
+    first.sent_ns -= 1
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_an_old_post_that_a_single_walk_shows_may_be_missing(made):
+    h = legal(made)
+    h.old(7, "old", ts=-10)
+    h.read(1, ["p3", "p2"], at=6.0, more=True)
+    h.read(1, ["p1", "p0"], at=6.1, page=1)
+    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=11.0)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_degraded_walks_are_left_out(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=10.0, more=True, degraded="stale")
+    h.read(1, ["p0"], at=10.1, page=1)
+    assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
 def test_walks_with_a_failed_page_are_left_out(made):
     h = legal(made)
     h.read(1, ["p3"], at=10.0, more=True)

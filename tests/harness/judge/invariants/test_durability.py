@@ -125,6 +125,68 @@ def test_another_region_is_judged_after_heal_and_convergence_only(made):
     assert h.check("durability").verdict is Outcome.PASS
 
 
+def test_its_region_shows_a_post_within_the_visibility_promise(made):
+    h = made(FOLLOWS, regions=(HOME,))
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=50.0, final=True)
+    read = h.read(2, [], at=3.01, final=True)  # acknowledged at 1.01 s
+    assert h.check("durability").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_another_region_shows_it_within_the_cross_region_promise(made):
+    h = made(FOLLOWS)
+    h.post(7, "p1", at=1.0)
+    for region in (HOME, AWAY):
+        h.read(1, ["p1"], at=50.0, final=True, region=region)
+    read = h.read(2, [], at=4.01, final=True, region=AWAY)
+    assert h.check("durability").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_a_celebrity_has_longer(made):
+    for region, bound in ((HOME, 6.01), (AWAY, 9.01)):
+        h = made({1: [0]}, celebrities=1, regions=(region,) if region == HOME else (HOME, AWAY))
+        h.post(0, "star", at=1.0)
+        read = h.read(1, [], at=bound, final=True, region=region)
+        assert h.check("durability").verdict is Outcome.FAIL
+        read.sent_ns -= 1
+        assert h.check("durability").verdict is Outcome.INCONCLUSIVE
+
+
+def test_another_region_is_judged_from_heal_and_convergence_on(made):
+    h = legal(made)
+    h.fault(20.0, 36.0)
+    read = h.read(1, ["p2"], at=51.0, final=True, region=AWAY)  # 36 + 15 s
+    assert h.check("durability").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("durability").verdict is not Outcome.FAIL
+
+
+def test_four_of_five_posts_are_enough(made):
+    h = made({1: [7], 2: [8]}, regions=(HOME,))
+    h.read(2, [], at=0.5)
+    for k in range(4):
+        h.post(7, f"p{k}", at=1.0 + k)
+    h.post(8, "unsought", at=6.0)
+    h.read(1, ["p3", "p2", "p1", "p0"], at=50.0, final=True)
+    assert h.check("durability").verdict is Outcome.PASS
+
+
+def test_evidence_names_the_post_that_is_lost_and_nothing_else(made):
+    h = legal(made)
+    h.post(8, "foreign", at=4.0)
+    h.post(7, "gone", at=5.0)
+    h.op(OpKind.DELETE, 7, at=6.0, post="gone")
+    h.read(1, ["p2"], at=51.0, final=True)
+    check = h.check("durability")
+    assert len(check.evidence) == 1
+    assert "post p1 " in check.evidence[0]
+    assert "2 of 3 acknowledged posts" in check.reason
+
+
 def test_no_final_read_is_inconclusive(made):
     h = made(FOLLOWS)
     h.post(7, "p1", at=1.0)

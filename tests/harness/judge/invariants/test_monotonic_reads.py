@@ -67,6 +67,16 @@ def test_an_overlapping_read_need_not_show_it(made):
     assert h.check("monotonic_reads").verdict is Outcome.PASS
 
 
+def test_a_read_asked_for_as_the_other_was_answered_must_show_it(made):
+    h = legal(made)
+    h.post(7, "p3", at=7.0)
+    h.read(1, ["p3", "p2", "p1", "old"], at=7.1, took=1.0)
+    read = h.read(1, ["p2", "p1", "old"], at=8.1)
+    assert h.check("monotonic_reads").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("monotonic_reads").verdict is Outcome.PASS
+
+
 def test_seen_in_feed_new(made):
     h = legal(made)
     h.post(7, "p3", at=7.0)

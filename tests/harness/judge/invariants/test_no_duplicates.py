@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from made_history import AWAY
 
-from harness.core.op import OpKind
+from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
 
@@ -87,6 +87,22 @@ def test_a_key_binds_per_region_and_author(made):
 def test_a_repeated_post_with_the_same_id_is_legal(made):
     h = legal(made)
     h.post(7, "p0", at=5.0, ts=1.0, idempotency_key="key0")
+    assert h.check("no_duplicates").verdict is Outcome.PASS
+
+
+def test_another_walk_may_begin_with_what_one_ended_with(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=10.0, more=True)
+    h.read(1, ["p2", "p1"], at=10.1, session="another")
+    assert h.check("no_duplicates").verdict is Outcome.PASS
+
+
+def test_refused_and_unanswered_repeats_make_no_second_post(made):
+    h = legal(made)
+    h.post(7, "p0", at=5.0, idempotency_key="key0", outcome=OpOutcome.INFO)
+    h.post(7, "p9", at=5.5, idempotency_key="key0", outcome=OpOutcome.FAIL)
+    h.post(7, "q1", at=6.0)
+    h.post(7, "q2", at=7.0)  # no key: each call writes
     assert h.check("no_duplicates").verdict is Outcome.PASS
 
 

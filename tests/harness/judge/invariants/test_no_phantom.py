@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from harness.core.op import OpKind, OpOutcome, text_hash
 from harness.core.verdict import Outcome
 
@@ -153,6 +155,52 @@ def test_a_deleted_old_post_may_be_missing_elsewhere(made):
     h.old(7, "lone", ts=-3000)
     h.read(1, ["p1", "lone", "ancient"], at=1.5)
     h.op(OpKind.DELETE, 7, at=2.0, post="lone")
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_timed_out_post_explains_only_its_own_text_and_author(made):
+    h = legal(made)
+    h.post(7, "unsure", at=3.0, outcome=OpOutcome.INFO)
+    h.posts["unsure"] = (h.posts["unsure"][0], 7, text_hash("another text"))
+    h.read(1, ["unsure", "p1", "ancient"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+    h.ops[-1].item_hashes[0], h.ops[-1].item_authors[0] = text_hash("unsure"), 8
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+
+
+def test_a_post_of_the_first_moment_of_the_run_is_not_old(made):
+    h = legal(made)
+    h.old(7, "made-up", ts=1.0)
+    h.read(1, ["p1", "made-up", "ancient"], at=6.0)
+    assert "that nobody wrote" in h.check("no_phantom").evidence[0]
+
+
+def test_degraded_reads_and_changed_edges_contradict_nothing(made):
+    h = made({1: [7], 2: [7], 3: [7], 9: [7]})
+    h.post(7, "p1", at=1.0)
+    h.old(7, "lone", ts=-3000)
+    h.read(1, ["p1"], at=5.0, degraded="stale")
+    h.read(2, ["p1"], at=5.0)
+    h.read(3, ["p1"], at=5.0)
+    h.op(OpKind.UNFOLLOW, 9, at=2.0, author=7)
+    h.read(9, [], at=5.0)
+    h.read(1, ["p1", "lone"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_an_author_reads_his_own_old_posts(made):
+    h = legal(made)
+    h.old(8, "his", ts=-3000)
+    h.read(8, ["his"], at=6.0)
+    h.read(4, ["his"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_target_that_was_there_before_may_have_more_follows(made):
+    h = legal(made)
+    h.old(8, "foreign", ts=-3000)
+    h.read(1, ["p1", "foreign", "ancient"], at=6.0)
+    h.profile = msgspec.structs.replace(h.profile, start=None)
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 

@@ -56,6 +56,20 @@ def test_a_new_walk_may_begin_higher(made):
     assert h.check("order").verdict is Outcome.PASS
 
 
+def test_a_skipped_page_number_joins_no_pages(made):
+    h = legal(made)
+    h.read(1, ["p1"], at=9.0, more=True)
+    h.read(1, ["p2"], at=9.2, page=2)
+    assert h.check("order").verdict is Outcome.PASS
+
+
+def test_a_page_may_repeat_the_end_of_the_page_before(made):
+    h = legal(made)
+    h.read(1, ["p3", "p2"], at=9.0, more=True)
+    h.read(1, ["p2", "p1"], at=9.1, page=1)
+    assert h.check("order").verdict is Outcome.PASS
+
+
 def test_two_timestamps_for_one_post(made):
     h = legal(made)
     h.read(1, ["p3"], at=9.0, more=True, item_ts_us=[h.posts["p3"][0] + 5])

@@ -62,6 +62,28 @@ def test_faults_are_no_excuse_but_a_mark_is(made):
     assert h.check("read_your_writes").verdict is Outcome.FAIL
 
 
+def test_due_from_the_acknowledgement_on(made):
+    h = legal(made)
+    read = h.read(1, [], at=1.01)
+    assert h.check("read_your_writes").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("read_your_writes").verdict is Outcome.PASS
+
+
+def test_evidence_tells_of_own_posts_of_the_region_only(made):
+    h = legal(made)
+    h.post(7, "foreign", at=1.5)
+    h.post(1, "second", at=2.5)
+    h.read(1, [], at=2.0)
+    h.read(1, [], at=9.0, region=AWAY)
+    h.read(1, ["mine"], at=10.0)
+    check = h.check("read_your_writes")
+    assert check.value == 2
+    assert ["post mine" in e for e in check.evidence] == [True, False]
+    assert "post second" in check.evidence[1]
+    assert not any("later ones" in e for e in check.evidence)
+
+
 def test_another_region_is_not_judged_here(made):
     h = legal(made)
     h.read(1, [], at=1.1, region=AWAY)

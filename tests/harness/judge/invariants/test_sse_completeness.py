@@ -175,6 +175,72 @@ def test_a_fresh_follow_is_not_due_yet(made):
     assert h.check("sse_completeness").verdict is Outcome.PASS
 
 
+def test_an_event_at_the_deadline_is_in_time(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0)
+    event = h.event(1, "p2", at=8.01)  # 3.01 + 2 + 3 s
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+    event.done_ns += 1
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_a_post_is_due_when_it_was_sent_as_the_stream_opened(made):
+    h = made({1: [7]})
+    opened = h.open(1, at=0.0)
+    h.post(7, "p1", at=0.01)
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+    opened.done_ns += 1
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_post_is_due_when_the_stream_lasts_to_the_deadline(made):
+    h = made({1: [7]})
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    end = h.end(1, at=6.01)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+    end.done_ns -= 1
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE
+
+
+def test_a_resync_counts_from_the_sending_of_the_post_to_the_deadline(made):
+    h = legal(made)
+    h.post(7, "p2", at=3.0)
+    resync = h.op(OpKind.RESYNC, 1, at=3.0, took=0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+    resync.done_ns -= 1
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+    resync.done_ns = resync.sent_ns + 5_010_000_000
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+    resync.done_ns += 1
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_a_resync_between_two_events_of_a_post_counts_at_both_ends(made):
+    h = legal(made)
+    first = next(op for op in h.ops if op.kind is OpKind.EVENT)
+    second = h.event(1, "p1", at=3.0)
+    resync = h.op(OpKind.RESYNC, 1, at=2.0, took=0)
+    for at, verdict in (
+        (first.done_ns, Outcome.PASS),
+        (second.done_ns, Outcome.PASS),
+        (first.done_ns - 1, Outcome.FAIL),
+        (second.done_ns + 1, Outcome.FAIL),
+    ):
+        resync.done_ns = at
+        assert h.check("sse_completeness").verdict is verdict
+
+
+def test_a_resync_of_another_session_explains_nothing(made):
+    h = legal(made)
+    h.event(1, "p1", at=3.0)
+    h.post(7, "p2", at=3.0)
+    h.op(OpKind.RESYNC, 1, at=2.0, session="other")
+    h.op(OpKind.RESYNC, 1, at=4.0, session="other")
+    assert h.check("sse_completeness").value == 2
+
+
 def test_no_listener_is_inconclusive(made):
     h = made({1: [7]})
     h.post(7, "p1", at=1.0)

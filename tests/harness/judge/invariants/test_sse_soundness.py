@@ -119,6 +119,52 @@ def test_a_read_right_after_the_event_may_still_lack_it(made):
     assert h.check("sse_soundness").verdict is Outcome.PASS
 
 
+def test_readable_from_the_visibility_promise_on(made):
+    h = legal(made)
+    read = h.read(1, ["p1"], at=4.2)  # the event for p2 came at 2.2 s
+    assert h.check("sse_soundness").verdict is Outcome.FAIL
+    read.sent_ns -= 1
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_a_token_must_be_greater_than_any_before_not_only_the_last(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.1.9")
+    h.post(7, "p4", at=4.0)
+    h.event(1, "p4", at=4.2, token="r.1.10")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+    h.post(7, "p5", at=5.0)
+    h.event(1, "p5", at=5.2, token="r.1.8")
+    assert h.check("sse_soundness").value == 1
+
+
+def test_events_of_one_moment_are_in_no_order(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.post(7, "p4", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.1.8")
+    event = h.event(1, "p4", at=3.2, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+    event.done_ns += 1
+    assert h.check("sse_soundness").verdict is Outcome.FAIL
+
+
+def test_another_session_counts_for_itself(made):
+    h = legal(made)
+    h.op(OpKind.STREAM_OPEN, 1, at=0.0, session="other")
+    h.event(1, "p1", at=3.2, token="r.1.5", session="other")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_a_follow_made_during_the_run_is_one(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 1, at=2.5, author=8)
+    h.post(8, "new", at=3.0)
+    h.event(1, "new", at=3.2, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
 def test_no_read_after_an_event_is_inconclusive(made):
     h = made({1: [7]})
     h.open(1, at=0.0)

@@ -68,6 +68,47 @@ def test_celebrities_have_their_own_bound(made):
     assert h.check("visibility").verdict is Outcome.FAIL
 
 
+def test_absent_up_to_the_promise(made):
+    h = legal(made)
+    read = h.read(1, [], at=3.01)  # 2 s after the acknowledgement
+    assert h.check("visibility").verdict is Outcome.PASS
+    read.sent_ns += 1
+    assert h.check("visibility").verdict is Outcome.FAIL
+
+
+def test_one_pair_in_a_hundred_may_be_late(made):
+    h = made({1: [7]})
+    for k in range(100):
+        h.post(7, f"p{k:03}", at=1.0 + k / 100)
+    shown = [f"p{k:03}" for k in range(99, -1, -1)]
+    h.read(1, shown[1:], at=9.0)
+    assert h.check("visibility").verdict is Outcome.PASS
+    h.read(1, shown[2:], at=9.1)
+    assert h.check("visibility").verdict is Outcome.FAIL
+
+
+def test_a_window_excuses_from_its_first_moment_to_the_end_of_convergence(made):
+    h = legal(made)
+    h.fault(20.0, 22.0)  # until 37 s
+    read = h.read(1, [], at=20.0)
+    assert h.check("visibility").verdict is Outcome.PASS
+    read.sent_ns -= 1
+    assert h.check("visibility").verdict is Outcome.FAIL
+    read.sent_ns += 1
+    post = h.post(7, "p2", at=36.0)
+    h.read(1, ["p1"], at=50.0)
+    post.done_ns = read.sent_ns + 17_000_000_000 - 1
+    assert h.check("visibility").verdict is Outcome.PASS
+    post.done_ns += 1
+    assert h.check("visibility").verdict is Outcome.FAIL
+
+
+def test_the_author_himself_is_no_follower_here(made):
+    h = legal(made)
+    h.read(7, [], at=9.0)
+    assert h.check("visibility").verdict is Outcome.PASS
+
+
 def test_nobody_reads(made):
     h = made({1: [7]})
     h.post(7, "p1", at=1.0)
