@@ -195,9 +195,9 @@ def _sections(data: RunData, frame: TimeFrame) -> list[Section]:
 
 def _machine_chart(data: RunData, frame: TimeFrame) -> Markup:
     """What the machine alone took over time; empty when it was not measured."""
-    if not data.machine:
-        return Markup()
-    return time_chart(Metric("The machine alone", data.machine, "p99", "echoes"), frame)
+    begin, end = frame.ends
+    rows = [row for row in data.machine if row[0] is not None and begin <= row[0] < end]
+    return time_chart(Metric("The machine alone", rows, "p99", "echoes"), frame) if rows else Markup()
 
 
 def _extent(series: dict[str, Rows]) -> list[float]:
