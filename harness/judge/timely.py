@@ -1,4 +1,5 @@
-"""Invariants that are promises of time, judged beside the machine: visibility and cross_region.
+"""Invariants that are promises of time, judged beside the machine: visibility, cross_region, and those that give what
+is said a time to get around, eligibility and honest_degradation.
 
 When one fails, it is checked again on what noisy seconds do not explain (`harness.judge.noise`): the checker leaves out
 what they do (`Trial.doubtful`). It stays failed when it fails there too, and is inconclusive otherwise. All other
@@ -15,6 +16,7 @@ from harness.core.verdict import Check, Outcome
 from harness.judge.case import Case, Window
 from harness.judge.expressions import Threshold
 from harness.judge.invariants import CHECKERS
+from harness.judge.invariants.honest_degradation import GRACE_NS
 from harness.judge.noise import excused
 from harness.judge.trial import Trial, run_checker
 
@@ -26,6 +28,8 @@ def _within(name: str, quantile: float, bound_ns: int) -> Threshold:
 PROMISES: Mapping[str, Callable[[Case], Threshold]] = {
     "visibility": lambda case: _within("p(99)", 0.99, case.visibility_ns),
     "cross_region": lambda case: _within("max", 1.0, case.cross_region_ns),
+    "eligibility": lambda case: _within("max", 1.0, case.visibility_ns),
+    "honest_degradation": lambda case: _within("max", 1.0, case.visibility_ns + GRACE_NS),
 }
 """invariant -> the bound on times that it stands for"""
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.judge.case import EVIDENCE_LIMIT, Case
 from harness.judge.evidence import Moment, story
+from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
 _SETTLED = """
@@ -65,11 +66,13 @@ WITH taken AS (
 SELECT b.kind, count(*) FROM page r JOIN taken b ON b.reader = r."user" AND b.pid >= r.lo AND b.pid < r.hi
 WHERE {_SETTLED} GROUP BY b.kind ORDER BY b.kind
 """
+_BOUND = 'CASE WHEN o.region <> s.home THEN {cross} WHEN o."user" = s.actor THEN 0 ELSE {visibility} END'
+_COUNT = "SELECT count(*) FROM shown_again s JOIN op o ON o.id = s.op WHERE"
 _EVIDENCE = f"""
 SELECT k.id, o."user", o.region, o.kind, o.sent_ns, s.kind, s.actor, s.home, s.since_ns, p.ack_ns, p.author, i.author
 FROM shown_again s JOIN op o ON o.id = s.op JOIN post_id k ON k.pid = s.pid
 JOIN item i ON i.op = s.op AND i.pid = s.pid LEFT JOIN post p ON p.pid = s.pid
-ORDER BY o.sent_ns, s.pid LIMIT {EVIDENCE_LIMIT}
+WHERE {{counts}} ORDER BY o.sent_ns, s.pid LIMIT {EVIDENCE_LIMIT}
 """
 _DONE = {
     "delete": "deleted by its author",
@@ -83,18 +86,16 @@ _DONE = {
 def check(trial: Trial) -> Finding:
     """Look for posts that a read shows although they, or their authors, were taken away from the reader."""
     case = trial.case
-    values = {
-        "visibility": case.visibility_ns,
-        "cross": case.cross_region_ns,
-        "patience": case.convergence_ns,
-    }
+    values = {"visibility": case.visibility_ns, "cross": case.cross_region_ns, "patience": case.convergence_ns}
     trial.con.execute(_SHOWN, values)
     observed = trial.rows(_OBSERVED, **values)
-    shown = trial.number("SELECT count(*) FROM shown_again")
+    bound = _BOUND.format(**values)
+    counts = unexplained(trial.doubtful, "s.since_ns", "o.sent_ns", bound)
+    shown = trial.number(f"{_COUNT} {counts}")
     return Finding(
         observations=max(sum(count for _, count in observed), shown),
         violations=shown,
-        evidence=[_sentence(case, *row) for row in (trial.rows(_EVIDENCE) if shown else [])],
+        evidence=[_sentence(case, *row) for row in (trial.rows(_EVIDENCE.format(counts=counts)) if shown else [])],
         note=", ".join(f"{count:,} times after {kind}" for kind, count in observed),
     )
 

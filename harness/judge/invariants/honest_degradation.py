@@ -22,6 +22,7 @@ from __future__ import annotations
 from harness.core.clock import NS_PER_S
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
 from harness.judge.evidence import Moment, story
+from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
 GRACE_NS = 3 * NS_PER_S
@@ -53,7 +54,7 @@ _DUE = (
 _STALE = f"""
 CREATE OR REPLACE TEMP TABLE stale_page AS
 SELECT c.op, c.pid, c."user", c.region, c.ack_ns, c.sent_ns FROM covered c
-WHERE NOT c.present AND {_DUE} AND c.sent_ns >= deadline(
+WHERE NOT c.present AND {_DUE} AND {{counts}} AND c.sent_ns >= deadline(
   c.ack_ns, c.sent_ns - c.ack_ns - c.age_ns + $grace::BIGINT + CASE WHEN c.celebrity THEN $celebrity ELSE $local END)
 """
 _NEVER_SHOWN = """
@@ -77,7 +78,8 @@ def check(trial: Trial) -> Finding:
     values = {"grace": GRACE_NS, "celebrity": case.celebrity_ns, "local": case.visibility_ns}
     trial.con.execute(_REFUSED)
     trial.con.execute(_TOOK_EFFECT)
-    trial.con.execute(_STALE, values)
+    bound = f"{GRACE_NS} + CASE WHEN c.celebrity THEN {case.celebrity_ns} ELSE {case.visibility_ns} END"
+    trial.con.execute(_STALE.format(counts=unexplained(trial.doubtful, "c.ack_ns", "c.sent_ns", bound)), values)
     due = trial.number(f"SELECT count(*) FROM covered c WHERE {_DUE}", **values)
     [(refused, shown, stale)] = trial.rows(
         "SELECT (SELECT count(*) FROM refused), (SELECT count(*) FROM took_effect), (SELECT count(*) FROM stale_page)"

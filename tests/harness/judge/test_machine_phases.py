@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_history import AWAY, ns
 
-from harness.core.op import OpOutcome
+from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 from harness.judge.expressions import parse_expectations
 from harness.judge.machine import echoes_per_line, machine_phases
@@ -89,7 +89,7 @@ def test_visibility_that_is_later_than_noise_explains_fails(made):
 
 
 def test_an_invariant_of_consistency_is_never_excused(made):
-    assert set(PROMISES) == {"visibility", "cross_region"}
+    assert set(PROMISES) == {"visibility", "cross_region", "eligibility", "honest_degradation"}
     h = invisible(made, until=99.0)
     h.read(1, ["old"], at=19.0, final=True)
     h.noise = [line(k, **STARVED) for k in range(20)]
@@ -109,6 +109,23 @@ def test_cross_region_staleness_is_excused_only_by_noise_between_post_and_read(m
     h.noise = [line(k, **(STARVED if k in noisy else {})) for k in range(30)]
     with h.trial() as trial:
         assert judge_invariant(trial, "cross_region").verdict is verdict
+
+
+@pytest.mark.parametrize(("name", "read"), [("eligibility", 8.0), ("honest_degradation", 11.0)])
+@pytest.mark.parametrize(
+    ("noisy", "verdict"),
+    [((), Outcome.FAIL), (range(12, 20), Outcome.FAIL), (range(5, 12), Outcome.INCONCLUSIVE)],
+)
+def test_so_is_what_takes_long_to_get_around(made, name, read, noisy, verdict):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=4.0)
+    h.post(7, "p2", at=5.0)
+    h.op(OpKind.DELETE, 7, at=5.0, post="p1")
+    h.read(1, ["p1"], at=read)  # p1 is still there, p2 not yet
+    h.noise = [line(k, **(STARVED if k in noisy else {})) for k in range(30)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, name).verdict is verdict
 
 
 def recovery(made, slow_until, noisy, failed_until=0.0, length=40.0):
