@@ -2,7 +2,7 @@
 
     1. what is compared: each metric and scope that was measured, and what has a tolerance of its own
     2. each statistic of each phase: the change and its bounds (`harness.judge.bootstrap`), and what they show
-       (`harness.judge.difference`)
+       (`harness.judge.difference`); a time that only a noisier machine made longer is inconclusive
     3. checks whose verdict changed
     4. whether the two can be compared at all: scenario, seed, target, machine
 
@@ -13,15 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from statistics import fmean
 
 import msgspec
 
 from harness.core.seeds import rng
-from harness.core.verdict import Check, CheckKind, Outcome, worst
+from harness.core.verdict import Check, CheckKind, Outcome, Verdict, worst
 from harness.judge.bootstrap import CONFIDENCE, bounds
 from harness.judge.case import EVIDENCE_LIMIT, Case, read_case
 from harness.judge.changed_checks import ChangedCheck, changed_checks, only_in_one, verdict_of
-from harness.judge.difference import Difference, Sides, judged, lack, measured, statistic_of, told
+from harness.judge.difference import (
+    Difference,
+    Sides,
+    judged,
+    lack,
+    machine_quantile,
+    measured,
+    statistic_of,
+    told,
+    weigh_machine,
+)
 from harness.judge.expressions import DELIVERY_METRICS, Selection
 from harness.judge.likeness import differences_of
 from harness.judge.recordings import Samples
@@ -60,6 +71,8 @@ def compare(before: Sequence[RunDirectory], after: Sequence[RunDirectory], toler
     cases = [read_case(run) for run in before], [read_case(run) for run in after]
     verdicts = [verdict_of(run) for run in before], [verdict_of(run) for run in after]
     differences = _differences(*cases, tolerance)
+    for row in differences:
+        weigh_machine(row, *(_machine_ms(side, row.phase, machine_quantile(row.aggregation)) for side in verdicts))
     compared, checks = changed_checks(*verdicts)
     return Comparison(
         verdict=_overall(differences, checks),
@@ -77,6 +90,14 @@ def _overall(differences: Iterable[Difference], checks: Iterable[ChangedCheck]) 
     """Fail beats inconclusive beats pass; that nothing could be compared is inconclusive."""
     judged = [d.verdict for d in differences if not d.skipped]
     return worst([*(judged or [Outcome.INCONCLUSIVE]), *(c.verdict for c in checks)])
+
+
+def _machine_ms(side: Sequence[Verdict], phase: str, quantile: str) -> float | None:
+    """What the machine alone took in a phase, on an average of the runs; None: not measured in all, or no time."""
+    seen = [m for verdict in side for m in verdict.machine if m.phase == phase and m.echoes]
+    if not quantile or len(seen) < len(side):
+        return None
+    return fmean(getattr(machine, quantile) for machine in seen)
 
 
 def _differences(before: Sequence[Case], after: Sequence[Case], tolerance: Tolerance) -> list[Difference]:

@@ -140,6 +140,30 @@ def judged(
     return row
 
 
+def machine_quantile(aggregation: str) -> str:
+    """Which time of echoes on the machine alone goes with an aggregation: a field of `MachinePhase`; empty: none."""
+    statistic = statistic_of(aggregation)
+    if not isinstance(statistic, Quantile):
+        return ""
+    return "p50_ms" if statistic.share <= 0.5 else "p95_ms" if statistic.share <= 0.95 else "p99_ms"
+
+
+def weigh_machine(row: Difference, before_ms: float | None, after_ms: float | None) -> None:
+    """A regression that may be all the machine's is inconclusive.
+
+    That is when the row would be within its tolerance without what the machine alone took more than before. None: it
+    was not measured.
+    """
+    if row.verdict is not Outcome.FAIL or row.before is None or row.after is None:
+        return
+    if before_ms is None or after_ms is None or after_ms <= before_ms:
+        return
+    if row.after - (after_ms - before_ms) <= row.before * (1 + row.tolerance):
+        row.verdict = Outcome.INCONCLUSIVE
+        alone = f"{amount(before_ms, 'ms')} before, {amount(after_ms, 'ms')} after"
+        row.reason = f"{row.reason}; but the machine alone took {alone} (docs/noise.md)"
+
+
 def told(row: Difference) -> str:
     """The row in a sentence."""
     words = f"{amount(row.before, row.unit)} before, {amount(row.after, row.unit)} after"
@@ -161,4 +185,5 @@ def amount(value: float | None, unit: str) -> str:
 
 def signed(change: float, unit: str) -> str:
     """A change: +12.3 %; of a share in points."""
-    return f"{100 * change:+.3g} {'pp' if unit == 'share' else '%'}"
+    number = f"{100 * change:+,.0f}" if abs(change) >= 10 else f"{100 * change:+.3g}"
+    return f"{number} {'pp' if unit == 'share' else '%'}"

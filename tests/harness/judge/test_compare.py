@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from made_history import MadeHistory
 
 from harness.core.op import OpOutcome
 from harness.core.seeds import rng
-from harness.core.verdict import Check, CheckKind, Outcome, Verdict
+from harness.core.verdict import Check, CheckKind, MachinePhase, Outcome, Verdict
 from harness.judge.case import read_case
 from harness.judge.compare import TOGETHER, Comparison, as_checks, compare
 from harness.judge.difference import Difference, Finding
@@ -48,8 +49,8 @@ def recorded(
     return run
 
 
-def judged(run: RunDirectory, *checks: Check) -> None:
-    verdict = Verdict(verdict=Outcome.PASS, scenario="made", seed=42, checks=list(checks))
+def judged(run: RunDirectory, *checks: Check, machine: Sequence[MachinePhase] = ()) -> None:
+    verdict = Verdict(verdict=Outcome.PASS, scenario="made", seed=42, checks=list(checks), machine=list(machine))
     run.verdict.write_bytes(msgspec.json.encode(verdict))
 
 
@@ -81,6 +82,18 @@ def test_a_slower_run_is_a_regression_and_the_other_way_round_better(tmp_path):
     assert {d.aggregation for d in made.differences if d.verdict is Outcome.FAIL} == {"med", "p(95)"}
     back = compare([after], [before], Tolerance())
     assert (back.verdict, row(back, "med").finding) == (Outcome.PASS, Finding.BETTER)
+
+
+def test_what_only_a_noisier_machine_made_slower_is_inconclusive(tmp_path):
+    before, after = recorded(tmp_path / "a", 1), recorded(tmp_path / "b", 2, slower=2.5)
+    quiet, noisy = (MachinePhase(phase="calm", echoes=200, p50_ms=ms, p95_ms=ms) for ms in (1.0, 60.0))
+    judged(before, PASSED, machine=[quiet])
+    judged(after, PASSED, machine=[noisy])
+    made = compare([before], [after], Tolerance())
+    assert made.verdict is Outcome.INCONCLUSIVE
+    assert "the machine alone took 1.0 ms before, 60.0 ms after" in row(made, "med").reason
+    judged(after, PASSED, machine=[quiet])
+    assert compare([before], [after], Tolerance()).verdict is Outcome.FAIL
 
 
 def test_what_is_tolerated_is_declared(tmp_path):

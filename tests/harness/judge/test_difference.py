@@ -7,7 +7,16 @@ import pytest
 
 from harness.core.verdict import Outcome
 from harness.judge.bootstrap import Bounds, Recording
-from harness.judge.difference import Difference, Finding, judged, lack, told
+from harness.judge.difference import (
+    Difference,
+    Finding,
+    judged,
+    lack,
+    machine_quantile,
+    signed,
+    told,
+    weigh_machine,
+)
 from harness.judge.tolerance import Allowance
 
 GENERAL, OWN = Allowance(0.2), Allowance(0.1)
@@ -82,6 +91,40 @@ def recording(count, length_s=20.0):
 )
 def test_what_each_side_lacks(aggregation, before, after, lacking):
     assert lack(aggregation, [[before], [after]]) == lacking
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "machine", "verdict"),
+    [
+        ("p(95)", (1.0, 21.0), Outcome.INCONCLUSIVE),  # 140 ms without 20 ms: within 20 % of 100 ms
+        ("p(95)", (1.0, 20.9), Outcome.FAIL),
+        ("p(95)", (21.0, 1.0), Outcome.FAIL),
+        ("p(95)", (None, 50.0), Outcome.FAIL),
+        ("rate", (1.0, 99.0), Outcome.FAIL),
+    ],
+)
+def test_what_may_be_all_the_machines_is_inconclusive(aggregation, machine, verdict):
+    made = row(aggregation)
+    made.after = 140.0
+    change = -0.4 if aggregation == "rate" else 0.4
+    judged(made, Bounds(change, change - 0.1, change + 0.1), None, GENERAL, NOTHING)
+    weigh_machine(made, *(machine if machine_quantile(aggregation) else (None, None)))
+    assert made.verdict is verdict
+    assert ("the machine alone took 1.0 ms before, 21.0 ms after" in made.reason) is (verdict is Outcome.INCONCLUSIVE)
+
+
+def test_percentiles_are_held_against_those_of_echoes():
+    assert [machine_quantile(a) for a in ("med", "p(90)", "p(95)", "p(99)", "rate", "failures")] == [
+        "p50_ms", "p95_ms", "p95_ms", "p99_ms", "", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "unit", "text"),
+    [(0.123, "ms", "+12.3 %"), (-0.05, "/s", "-5 %"), (0.005, "share", "+0.5 pp"), (155.04, "ms", "+15,504 %")],
+)
+def test_a_change_as_people_read_it(change, unit, text):
+    assert signed(change, unit) == text
 
 
 def test_a_row_in_a_sentence():
