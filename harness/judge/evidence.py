@@ -29,7 +29,7 @@ def follows(user: int, author: int, since_ns: int) -> Moment:
 
 def story(case: Case, *moments: Moment) -> str:
     """The moments in time order, in a line; then the faults active between the first and the last, and the phases."""
-    told = sorted(moments)
+    told = sorted(moments, key=lambda moment: moment.at_ns)
     dated = [moment.at_ns for moment in told if moment.at_ns >= 0]
     first, last = (dated[0], dated[-1]) if dated else (FOREVER_NS, 0)
     parts = [_sentence(case, moment) for moment in told]

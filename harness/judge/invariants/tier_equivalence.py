@@ -34,7 +34,7 @@ SELECT e.follower AS "user", e.author, CASE
   WHEN e.follower = e.author THEN 'own'
   WHEN s.author IS NOT NULL THEN 'celebrity'
   WHEN l."user" IS NOT NULL OR i."user" IS NOT NULL OR b.hot THEN 'hot'
-  WHEN b.hot IS NULL THEN 'unknown' ELSE 'cold' END AS tier
+  WHEN b.follower IS NOT NULL AND b.hot IS NULL THEN 'unknown' ELSE 'cold' END AS tier
 FROM edge e LEFT JOIN base b ON b.follower = e.follower AND b.author = e.author
 LEFT JOIN star s ON s.author = e.author
 LEFT JOIN (SELECT DISTINCT "user" FROM stream) l ON l."user" = e.follower
@@ -57,7 +57,8 @@ SELECT t.tier, count(*), count(*) FILTER (NOT o.present) FROM owed o
 JOIN tier t ON t."user" = o."user" AND t.author = o.author GROUP BY 1 ORDER BY 1
 """
 _TIERS_OWED = """
-SELECT DISTINCT t.tier FROM due_item d JOIN tier t ON t."user" = d."user" AND t.author = d.author WHERE d.shallow
+SELECT DISTINCT t.tier FROM due_item d JOIN tier t ON t."user" = d."user" AND t.author = d.author
+WHERE d.shallow AND t.tier <> 'own'
 """
 _MISSING = f"""
 SELECT k.id, p.author, p.region, p.ack_ns, o."user", o.region, o.start_ns, t.tier, e.since_ns FROM owed o

@@ -50,3 +50,8 @@ def test_phases_from_the_first_to_the_last(made):
 
 def test_moments_alone_before_the_run(made):
     assert story(made({1: [7]}).case(), Moment(-1, "post old there")) == "post old there before the run"
+
+
+def test_moments_of_one_time_keep_their_order(made):
+    told = story(made({1: [7]}).case(), Moment(ns(1.0), "the first"), Moment(ns(1.0), "and again"))
+    assert told.startswith("the first at 1.000 s; and again")

@@ -62,6 +62,31 @@ def test_an_author_followed_in_the_run_is_none(made):
     assert h.check("tier_equivalence").verdict is Outcome.PASS
 
 
+def test_an_edge_made_in_the_run_is_cold_until_there_is_a_like(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 1, at=11.0, author=9)
+    h.post(9, "new", at=17.0)
+    for region in (HOME, AWAY):
+        h.read(1, ["new", "cold", "hot"], at=51.0, final=True, region=region)
+    assert "4 cold, 2 hot" in legal_walks(h)
+    h.op(OpKind.LIKE, 1, at=18.0, author=9, post="new")
+    assert "2 cold, 4 hot" in legal_walks(h)
+
+
+def legal_walks(h):
+    """The note of a check of the last two walks only."""
+    h.ops = [op for op in h.ops if not (op.final and "new" not in op.ids)]
+    check = h.check("tier_equivalence")
+    assert check.verdict is Outcome.PASS
+    return check.reason
+
+
+def test_nobody_need_read_his_own_posts(made):
+    h = legal(made)
+    h.read(7, ["hot"], at=5.0)
+    assert h.check("tier_equivalence").verdict is Outcome.PASS
+
+
 def test_posts_without_an_answer_may_be_there_or_not(made):
     h = legal(made)
     h.post(7, "unsure", at=3.0, outcome=OpOutcome.INFO)
