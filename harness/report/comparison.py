@@ -49,9 +49,10 @@ def headline(comparison: Comparison) -> str:
     broken = [check for check in comparison.checks if check.verdict is Outcome.FAIL]
     names = ", ".join(dict.fromkeys([*(f"{r.selector} {r.aggregation}" for r in worse), *(c.name for c in broken)]))
     if comparison.verdict is Outcome.FAIL:
-        return f"{len(worse) + len(broken)} regressions: {names}."
+        return f"{_counted(len(worse) + len(broken), 'regression')}: {names}."
     if comparison.verdict is Outcome.PASS:
-        return f"no regression in {len(judged)} figures and {comparison.compared_checks} checks."
+        checks = _counted(comparison.compared_checks, "check")
+        return f"no regression in {_counted(len(judged), 'figure')} and {checks}."
     if not judged:
         return "nothing could be compared."
     open_rows = [
@@ -59,6 +60,10 @@ def headline(comparison: Comparison) -> str:
     ]
     undecided = [check.name for check in comparison.checks if check.verdict is Outcome.INCONCLUSIVE]
     return f"no regression shown, and not excluded: {', '.join([*open_rows, *undecided])}."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -97,9 +102,7 @@ def _print_rest(comparison: Comparison, console: Console) -> None:
 def left_out(rows: Sequence[Difference]) -> str:
     """How many figures had too little data; empty: none."""
     count = sum(row.skipped for row in rows)
-    return (
-        f"{count} more figures have too little data to be compared (--json lists them with the reason)" if count else ""
-    )
+    return f"too little data for {_counted(count, 'more figure')} (--json lists them, with reasons)" if count else ""
 
 
 def markdown(comparison: Comparison) -> str:

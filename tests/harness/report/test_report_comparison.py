@@ -72,7 +72,7 @@ def test_the_gravest_comes_first_and_what_was_left_out_is_counted() -> None:
         "note: different seeds: 1 before, 2 after",
         "✗ feed_read p(95) calm 20.0 ms 31.0 ms +55 % +40 % … +70 % +25 % worse, regression",
         "✗ durability: pass, now fail (passed in 1 of 1 runs, now in 0 of 1)",
-        "1 more figures have too little data",
+        "too little data for 1 more figure (--json",
         "FAIL 2 regressions: feed_read p(95), durability.",
     ):
         assert words in text, (words, text)
@@ -80,7 +80,7 @@ def test_the_gravest_comes_first_and_what_was_left_out_is_counted() -> None:
 
 def test_the_headline_says_why() -> None:
     passed = msgspec.structs.replace(COMPARISON, verdict=Outcome.PASS, differences=ROWS[:1], checks=[])
-    assert headline(passed) == "no regression in 1 figures and 12 checks."
+    assert headline(passed) == "no regression in 1 figure and 12 checks."
     unsure = msgspec.structs.replace(COMPARISON, verdict=Outcome.INCONCLUSIVE, differences=ROWS[3:], checks=[])
     assert headline(unsure) == "no regression shown, and not excluded: feed_read failures in calm."
     nothing = msgspec.structs.replace(unsure, differences=[ROWS[2]])
