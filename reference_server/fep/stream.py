@@ -23,7 +23,7 @@ from reference_server.fep.request_head import (
 if TYPE_CHECKING:
     from reference_server.fep.edge import Edge
 
-NOT_LIVE, DEAF = -1, 1 << 62
+NOT_LIVE, DEAF = -1, (1 << 64) - 1
 MAX_BODY_BYTES = 65_536
 """what may follow a request head; nothing is done with it"""
 

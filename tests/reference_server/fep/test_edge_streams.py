@@ -165,6 +165,40 @@ async def test_with_the_defect_no_resume_the_gap_is_silently_skipped(stack: Stac
     assert is_post(await listener.block(), live, POSTS[5])
 
 
+async def test_with_the_defect_deaf_after_resume_nothing_comes_behind_what_was_missed(
+    stack: Stack, owner: StubOwner
+) -> None:
+    edge = await stack(defects=("deaf-after-resume",))
+    since, missed = owner.write(POSTS[0], [USER]), owner.write(POSTS[1], [USER])
+    resumed, fresh = await edge.listen(USER, since=wire.token(REGION, since)), await edge.listen(USER + 1)
+    await resumed.block()
+    assert is_post(await resumed.block(), missed, POSTS[1])
+    await fresh.block()
+    await owner.publish(POSTS[4], [USER, USER + 1])
+    live = await owner.publish(POSTS[5], [USER + 1])
+    await fresh.block()
+    assert is_post(await fresh.block(), live, POSTS[5])
+    assert edge.edge.lanes[0].streams[USER].last_seq > live
+
+
+@pytest.mark.parametrize(
+    ("defect", "blocks"),
+    [("event-twice", ["same", "same"]), ("token-falls-back", ["first"])],
+)
+async def test_with_these_defects_each_twentieth_event_is_spoilt(
+    stack: Stack, owner: StubOwner, defect: str, blocks: list[str]
+) -> None:
+    edge = await stack(defects=(defect,))
+    listener = await edge.listen(USER)
+    await listener.block()
+    for _ in range(19):
+        await owner.publish(POSTS[0], [USER])
+        await listener.block()
+    seq = await owner.publish(POSTS[1], [USER])
+    for block in blocks:
+        assert is_post(await listener.block(), seq if block == "same" else wire.first_of_epoch(seq), POSTS[1])
+
+
 async def test_a_gap_on_the_bus_is_filled_before_the_event_that_shows_it(stack: Stack, owner: StubOwner) -> None:
     edge = await stack()
     listener = await edge.listen(USER)
