@@ -57,6 +57,17 @@ class Written(msgspec.Struct, frozen=True, order=True):
     hash: int
 
 
+def _showing(op: Op, items: list[Written]) -> Op:
+    """A read with its items."""
+    return msgspec.structs.replace(
+        op,
+        ids=[i.id for i in items],
+        item_ts_us=[i.ts_us for i in items],
+        item_authors=[i.author for i in items],
+        item_hashes=[i.hash for i in items],
+    )
+
+
 class _Feeds:
     """Each user's feed in each region: what has arrived by a time, ascending."""
 
@@ -92,7 +103,8 @@ class Model:
         self.size = size
         self.random = rng(seed, "judge-model")
         self.feeds = _Feeds()
-        self.rows: list[tuple[int, Op]] = []
+        self.rows: list[tuple[int, Op, list[Written]]] = []
+        """done_ns, op, items it shows: written out at the end, for a million reads of 50 items are large"""
         self.ids = 0
         self.t0_ns = START_NS + round(WARMUP_S * NS_PER_S)
         self.end_ns = self.t0_ns + round(3 * size.phase_s * NS_PER_S)
@@ -112,8 +124,8 @@ class Model:
         self._final()
         self._facts()
         with HistoryWriter(self.run.history / "model.jsonl") as history:
-            for _, op in sorted(self.rows, key=lambda row: row[0]):
-                history.append(op)
+            for _, op, items in sorted(self.rows, key=lambda row: row[0]):
+                history.append(_showing(op, items) if items else op)
         return len(self.rows)
 
     def region(self, user: int) -> str:
@@ -132,7 +144,17 @@ class Model:
         np.save(self.run.population / "hot.npy", np.ones(int(offsets[-1]), dtype=np.uint8))
         return followees
 
-    def _op(self, kind: OpKind, user: int, session: str, due_ns: int, done_ns: int, **fields: Any) -> Op:
+    def _op(
+        self,
+        kind: OpKind,
+        user: int,
+        session: str,
+        due_ns: int,
+        done_ns: int,
+        *,
+        items: list[Written] | None = None,
+        **fields: Any,
+    ) -> Op:
         self.ids += 1
         fields.setdefault("region", self.region(user))
         op = Op(
@@ -146,7 +168,7 @@ class Model:
             outcome=OpOutcome.OK,
             **fields,
         )
-        self.rows.append((done_ns, op))
+        self.rows.append((done_ns, op, items or []))
         return op
 
     def _write(self, ts_us: int, number: int, author: int) -> Written:
@@ -264,10 +286,7 @@ class Model:
             cursor="" if before is None else "c",
             next_cursor="n" if more else "",
             final=final,
-            ids=[i.id for i in items],
-            item_ts_us=[i.ts_us for i in items],
-            item_authors=[i.author for i in items],
-            item_hashes=[i.hash for i in items],
+            items=items,
         )
         return items[-1] if more else None
 

@@ -116,9 +116,9 @@ class Trial:
         """Users with posts of their own to ignore."""
         return set(self._hidden) - {_EVERYBODY}
 
-    def columns(self, sql: str) -> dict[str, Any]:
-        """The answer of a query as numpy arrays by name."""
-        found: dict[str, Any] = self.con.execute(sql).fetchnumpy()
+    def columns(self, sql: str, **values: Any) -> dict[str, Any]:
+        """The answer of a query as numpy arrays by name; `$name` in it stands for the keyword `name`."""
+        found: dict[str, Any] = (self.con.execute(sql, values) if values else self.con.execute(sql)).fetchnumpy()
         return found
 
     @cached_property

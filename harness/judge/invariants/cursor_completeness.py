@@ -34,13 +34,13 @@ SELECT g.op, g.walk FROM page g JOIN walk w ON w.walk = g.walk
 JOIN {_USERS} u ON u."user" = w."user" AND u.region = w.region
 WHERE NOT w.degraded ORDER BY u.reader, w.start_ns, w.walk, g.page
 """
+# The first condition leaves out most items before anything is joined.
 _OLD = f"""
-SELECT u.reader, i.pid FROM item i JOIN page g ON g.op = i.op
+SELECT u.reader, i.pid FROM (SELECT * FROM item WHERE ts_us > 0 AND ts_us < $first) i JOIN page g ON g.op = i.op
 JOIN {_USERS} u ON u."user" = g."user" AND u.region = g.region
-JOIN post_id k ON k.pid = i.pid
 ANTI JOIN (SELECT "user", text_hash FROM op WHERE kind = 'post' AND outcome = 'info') unanswered
   ON unanswered."user" = i.author AND unanswered.text_hash = i.hash
-WHERE k.ts_us < (SELECT min(ts_us) FROM post WHERE ts_us > 0) AND NOT g.degraded
+WHERE NOT g.degraded
 GROUP BY u.reader, i.pid HAVING min(g.walk) <> max(g.walk)
 """
 _OVERLAP = f"""
@@ -95,7 +95,7 @@ def _old_posts(trial: Trial) -> tuple[Ints, Ints]:
     """(readers, posts from before the run that at least two of his walks show)."""
     if trial.case.scenario.population.joined != "all":
         return NOTHING
-    rows = trial.columns(_OLD)
+    rows = trial.columns(_OLD, first=trial.number("SELECT min(ts_us) FROM post WHERE ts_us > 0"))
     return rows["reader"], rows["pid"]
 
 
