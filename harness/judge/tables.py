@@ -12,7 +12,7 @@ and the macros phase_of(time), the name of the phase or '', and deadline(ready, 
 
 `harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
 `harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in
-memory; large intermediates spill into the run directory.
+memory, compressed; large intermediates spill into the run directory.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = false")
+        con.execute("ATTACH ':memory:' AS judged (COMPRESS)")  # a third of the memory, and no slower
+        con.execute("USE judged")
         build(con, case, ops)
         yield con
     finally:

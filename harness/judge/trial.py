@@ -92,8 +92,8 @@ class Trial:
         """Items of all reads as arrays."""
         columns = self.con.execute("SELECT op, pid FROM item ORDER BY op, i").fetchnumpy()
         op, pid = np.asarray(columns["op"]), np.asarray(columns["pid"], dtype=np.int64)
-        ops, first = np.unique(op, return_index=True)
-        return Shown(ops=ops, starts=np.append(first, len(op)).astype(np.int64), pids=pid)
+        first = np.flatnonzero(np.concatenate([[True], op[1:] != op[:-1]])) if len(op) else np.zeros(0, dtype=np.int64)
+        return Shown(ops=op[first], starts=np.append(first, len(op)).astype(np.int64), pids=pid)
 
     def ignored(self, user: int) -> set[int]:
         """Posts whose absence from the user's feed means nothing.
