@@ -19,7 +19,7 @@ from harness.load.listener import Fetch, Listener
 from harness.load.loop_lag import LATE_NS
 from harness.load.plan import PlanRegion
 from harness.load.recorder import Recorder
-from harness.load.wire import PageAnswer, fill_items, outcome_of_error, outcome_of_status
+from harness.load.wire import decode_page, fill_items, outcome_of_error, outcome_of_status
 
 TIMEOUT_S = 10.0
 CONNECTIONS = 64
@@ -47,7 +47,6 @@ class EventFetch:
         self._ratio = ratio
         self._jitter_s = jitter_s
         self._randomness = randomness
-        self._decode = msgspec.json.Decoder(PageAnswer).decode
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Listener, asyncio.TimerHandle] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -109,7 +108,7 @@ class EventFetch:
         op.outcome = outcome_of_status(response.status)
         op.degraded = response.headers.get("Feed-Degraded", "")
         if op.outcome is OpOutcome.OK:
-            answer = self._decode(body)
+            answer = decode_page(body)
             fill_items(op, answer.items)
             op.next_cursor = answer.next_cursor or ""
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -24,13 +23,16 @@ from harness.load.sessions import Session
 from harness.load.wire import (
     IMPORT_DONE,
     ImportAnswer,
+    Page,
     PageAnswer,
     PostAnswer,
     PostsAnswer,
     SignUpAnswer,
+    decode,
     fill_items,
     outcome_of_error,
     outcome_of_status,
+    seen,
 )
 
 READ_TIMEOUT_S = 5.0
@@ -75,8 +77,7 @@ class _Silence:
         """Drop it."""
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """One request and what came of it."""
 
     sent_ns: int
@@ -180,7 +181,7 @@ class FeedUser(FastHttpUser):  # type: ignore[misc]
         for op, post in zip(ops, posts, strict=True):
             op.post = post
             if (answer := self._answer(op, exchange, PostsAnswer)) is not None:
-                fill_items(op, [item for item in answer.posts if item.id == post])
+                fill_items(op, [seen(item) for item in answer.posts if item.id == post])
             self.report(op, exchange)
 
     def import_done(self, session: Session) -> bool:
@@ -212,11 +213,11 @@ class FeedUser(FastHttpUser):  # type: ignore[misc]
             url=op.region,
         )
 
-    def _page(self, op: Op) -> PageAnswer | None:
+    def _page(self, op: Op) -> Page | None:
         """Ask for the feed page that the op names, and record it."""
         cursor = f"&cursor={quote(op.cursor, safe='')}" if op.cursor else ""
         exchange = self._exchange(op, "GET", f"/v1/feed?limit={op.limit}{cursor}")
-        answer: PageAnswer | None = self._answer(op, exchange, PageAnswer)
+        answer: Page | None = self._answer(op, exchange, PageAnswer)
         if answer is not None:
             fill_items(op, answer.items)
             op.next_cursor = answer.next_cursor or ""
@@ -272,7 +273,7 @@ class FeedUser(FastHttpUser):  # type: ignore[misc]
         if exchange.outcome is not OpOutcome.OK:
             return None
         try:
-            return msgspec.json.decode(exchange.content, type=kind)
+            return decode(exchange.content, kind)
         except msgspec.DecodeError as error:
             op.outcome, op.error = OpOutcome.INFO, f"body: {error}"
             return None

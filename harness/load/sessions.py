@@ -31,7 +31,7 @@ class Session:
     cursor: str = ""
     oldest: tuple[int, str] = (0, "")
     """the first cursor it ever got, and when (ns)"""
-    shown: list[Item] = field(default_factory=list, repr=False)
+    shown: Sequence[Item] = field(default_factory=list, repr=False)
     """the page it saw last"""
     looked_up: set[str] = field(default_factory=set, repr=False)
     """replies whose parent it looked up"""

@@ -13,7 +13,6 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,7 +50,8 @@ class HistoryWriter:
         self._encode = msgspec.json.Encoder().encode
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._hold = hold_open(path.parent)
-        self._numbers: dict[Item, int] = {}
+        self._known: dict[str, tuple[int, Item]] = {}
+        """post -> number and item, as it was last seen"""
         self._next_item = self._frame = self._size = 0
         self._frame_rows = self._frame_items = 0
         self._rows, self._items = bytearray(), bytearray()
@@ -77,32 +77,32 @@ class HistoryWriter:
     def _append_with_items(self, op: Op) -> None:
         """A row of a read: the numbers of its items in place of the lists."""
         items = list(zip(op.ids, op.item_ts_us, op.item_authors, op.item_hashes, strict=True))
-        numbers = list(map(self._numbers.get, items))
-        if None in numbers:
-            numbers = [self._number(item) for item in items]
-        bare = copy(op)
+        known = list(map(self._known.get, op.ids))
+        if None in known or [entry[1] for entry in known] != items:  # type: ignore[index]
+            known = [self._know(item) for item in items]
+        bare: Op = op.__copy__()  # type: ignore[attr-defined]
         bare.ids = bare.item_ts_us = bare.item_authors = bare.item_hashes = _NO_ITEMS  # type: ignore[assignment]
         self._encode_into(bare, self._rows, -1)
         del self._rows[-1:]
         self._rows += b',"items":'
-        self._encode_into(numbers, self._rows, -1)
+        self._encode_into([entry[0] for entry in known], self._rows, -1)  # type: ignore[index]
         self._rows += b"}\n"
 
-    def _number(self, item: Item) -> int:
-        """The number of an item, which is written when it is new."""
-        number = self._numbers.get(item)
-        if number is not None:
-            return number
-        if len(self._numbers) >= REMEMBERED_ITEMS:
-            self._numbers.clear()
-        number = self._numbers[item] = self._next_item
-        self._next_item += 1
+    def _know(self, item: Item) -> tuple[int, Item]:
+        """An item with its number; it is written when it is new, or was not like this when it was last seen."""
+        known = self._known.get(item[0])
+        if known is not None and known[1] == item:
+            return known
+        if len(self._known) >= REMEMBERED_ITEMS:
+            self._known.clear()
+        number, self._next_item = self._next_item, self._next_item + 1
+        known = self._known[item[0]] = number, item
         self._frame_items += 1
         post, ts_us, author, text_hash = item
         seen = SeenItem(item=number, post=post, ts_us=ts_us, author=author, text_hash=text_hash)
         self._encode_into(seen, self._items, -1)
         self._items += b"\n"
-        return number
+        return known
 
     def flush_if_due(self) -> None:
         """Flush when the last flush is half a second or more ago. For a caller with a regular tick."""
