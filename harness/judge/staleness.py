@@ -9,6 +9,7 @@ on to the next injection. A run without faults has one stretch, "whole run".
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class StalenessCurve(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     """region that was read"""
     fault: str
-    """kind and handle; empty: the run had none"""
+    """kind and handle, with its time where the run had several such; empty: the run had none"""
     period: str
     """ "before", "during", "after" or "whole run" """
     start_s: float
@@ -72,15 +73,20 @@ def stretches(case: Case) -> list[Stretch]:
     if not acted:
         return [Stretch("", "whole run", case.t0_ns, FOREVER_NS)]
     found: list[Stretch] = []
+    times = Counter(_name(fault) for fault in acted)
     for fault in acted:
         start, end = fault.injected_ns or 0, fault.undone_ns or FOREVER_NS
         others = [other for other in acted if other is not fault]
         before = max([case.t0_ns, *(_end(o) for o in others if _end(o) <= start)])
         after = min([FOREVER_NS, *(o.injected_ns or 0 for o in others if (o.injected_ns or 0) >= end)])
-        name = f"{fault.kind} {fault.handle}"
+        name = _name(fault) + (f" at {case.at(start)}" if times[_name(fault)] > 1 else "")
         found += [Stretch(name, "before", before, start), Stretch(name, "during", start, end)]
         found += [Stretch(name, "after", end, after)] if end < after else []
     return found
+
+
+def _name(fault: Fault) -> str:
+    return f"{fault.kind} {fault.handle}"
 
 
 def _end(fault: Fault) -> int:

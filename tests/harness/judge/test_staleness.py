@@ -47,14 +47,21 @@ def test_before_during_and_after_each_fault(made):
     assert (found["kill", "after"].start_s, found["kill", "after"].end_s) == (10.0, 20.0)
 
 
-def test_a_fault_inside_another_has_the_same_surroundings(made):
+def test_a_fault_inside_another_of_the_same_sort(made):
     h = made({1: [7]})
     h.fault(10.0, 30.0)
     h.fault(15.0, 20.0)
-    spans = {(s.period, s.start_ns): s.end_ns for s in stretches(h.case())}
-    t0 = h.case().t0_ns
-    assert spans["after", t0 + 20 * 10**9] > t0 + 10**12
-    assert spans["before", t0] in (t0 + 10 * 10**9, t0 + 15 * 10**9)
+    case = h.case()
+    spans = {
+        (s.fault, s.period): ((s.start_ns - case.t0_ns) / 1e9, (s.end_ns - case.t0_ns) / 1e9) for s in stretches(case)
+    }
+    first, second = "kill us-east.memcached at 10.000 s", "kill us-east.memcached at 15.000 s"
+    assert spans[first, "before"] == (0, 10)
+    assert spans[first, "during"] == (10, 30)
+    assert spans[second, "before"] == (0, 15)
+    assert spans[second, "during"] == (15, 20)
+    assert spans[first, "after"][0] == 30
+    assert spans[second, "after"][0] == 20
 
 
 def test_own_degraded_and_celebrity_reads_are_left_out(made):
