@@ -85,6 +85,15 @@ def test_seen_in_feed_new(made):
     assert "post p3" in h.check("monotonic_reads").evidence[0]
 
 
+def test_a_degraded_feed_new_and_a_look_up_teach_nothing(made):
+    h = legal(made)
+    h.post(7, "p3", at=7.0)
+    h.read(1, ["p3"], at=7.5, kind=OpKind.FEED_NEW, degraded="stale")
+    h.read(1, ["p3"], at=7.6, kind=OpKind.FETCH)
+    h.read(1, ["p2", "p1", "old"], at=8.0)
+    assert h.check("monotonic_reads").verdict is Outcome.PASS
+
+
 def test_other_sessions_and_regions_see_for_themselves(made):
     h = legal(made)
     h.read(2, ["p1", "old"], at=6.0)

@@ -204,6 +204,31 @@ def test_a_target_that_was_there_before_may_have_more_follows(made):
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
+def test_a_read_from_before_a_post_does_not_make_later_ones_phantoms(made):
+    h = legal(made)
+    h.read(1, ["p1"], at=5.5, kind=OpKind.FEED_NEW)
+    h.post(7, "p2", at=6.0)
+    h.read(1, ["p2", "p1", "ancient"], at=7.0)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_a_like_that_timed_out_explains_no_post(made):
+    h = legal(made)
+    h.op(OpKind.LIKE, 7, at=3.0, outcome=OpOutcome.INFO)
+    h.old(7, "made-up", ts=3.0)
+    h.read(1, ["made-up", "p1", "ancient"], at=6.0)
+    assert h.check("no_phantom").verdict is Outcome.FAIL
+
+
+def test_other_changes_of_edges_explain_no_stranger(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 2, at=3.0, author=8)
+    h.op(OpKind.UNFOLLOW, 1, at=3.0, author=7)
+    h.old(8, "foreign", ts=-3000)
+    h.read(1, ["p1", "foreign", "ancient"], at=6.0)
+    assert "never followed" in h.check("no_phantom").evidence[0]
+
+
 def test_no_items_is_inconclusive(made):
     h = made(FOLLOWS)
     h.read(1, [], at=5.0)

@@ -241,6 +241,60 @@ def test_a_resync_of_another_session_explains_nothing(made):
     assert h.check("sse_completeness").value == 2
 
 
+def test_what_another_listener_is_owed_is_not_due_here(made):
+    h = made({1: [7], 2: [8]})
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    h.event(1, "p1", at=1.2)
+    h.read(2, [], at=0.5)
+    h.post(8, "other", at=2.0)
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_an_event_on_another_session_does_not_count(made):
+    h = legal(made)
+    h.op(OpKind.STREAM_OPEN, 1, at=0.0, session="other")
+    h.event(1, "p1", at=1.2, session="other")
+    h.post(7, "p2", at=3.0)
+    h.event(1, "p2", at=3.2, session="other")
+    h.op(OpKind.STREAM_END, 1, at=40.0, took=0, session="other")
+    check = h.check("sse_completeness")
+    assert (check.value, check.observations) == (1, 4)
+
+
+def test_told_in_time_and_told_again_after_a_resync(made):
+    h = legal(made)
+    h.op(OpKind.RESYNC, 1, at=8.0)
+    h.event(1, "p1", at=9.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_the_earliest_connection_that_lasts_sets_the_deadline(made):
+    h = made({1: [7]})
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=1.0)
+    h.end(1, at=8.0)  # the deadline was at 6.01 s
+    h.open(1, at=9.0, since="r.1.0")
+    h.event(1, "p1", at=10.0)
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_a_connection_that_broke_too_soon_leaves_it_to_the_next(made):
+    h = made({1: [7]})
+    h.open(1, at=0.0)
+    h.post(7, "p1", at=4.0)
+    h.end(1, at=5.0)
+    h.open(1, at=9.0, since="r.1.0")
+    end = h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+    h.ops.remove(end)
+    h.event(1, "p1", at=10.0)
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
 def test_no_listener_is_inconclusive(made):
     h = made({1: [7]})
     h.post(7, "p1", at=1.0)

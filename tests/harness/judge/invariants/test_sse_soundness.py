@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from made_history import AWAY
 
 from harness.contract.profile import Capabilities
 from harness.core.op import OpKind, OpOutcome
@@ -162,6 +163,48 @@ def test_a_follow_made_during_the_run_is_one(made):
     h.op(OpKind.FOLLOW, 1, at=2.5, author=8)
     h.post(8, "new", at=3.0)
     h.event(1, "new", at=3.2, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_a_timed_out_post_of_somebody_followed_meanwhile_may_be_told(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 1, at=2.3, author=8)
+    h.post(8, "unsure", at=2.5, outcome=OpOutcome.INFO)
+    h.event(1, "unsure", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_where_nothing_is_known_of_follows_any_timed_out_post_may_be_told(made):
+    h = made({1: [], 8: []})
+    h.open(1, at=0.0)
+    h.post(8, "unsure", at=2.5, outcome=OpOutcome.INFO)
+    h.event(1, "unsure", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is not Outcome.FAIL
+
+
+def test_another_op_that_timed_out_explains_no_event(made):
+    h = legal(made)
+    h.op(OpKind.LIKE, 7, at=2.5, outcome=OpOutcome.INFO)
+    h.event(1, "made-up", at=3.0, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.FAIL
+
+
+def test_other_follows_explain_no_event(made):
+    h = legal(made)
+    h.op(OpKind.FOLLOW, 2, at=2.5, author=8)
+    h.op(OpKind.FOLLOW, 1, at=2.5, author=9)
+    h.op(OpKind.UNFOLLOW, 1, at=2.5, author=8)
+    h.post(8, "foreign", at=3.0)
+    h.event(1, "foreign", at=3.2, token="r.1.7")
+    assert h.check("sse_soundness").verdict is Outcome.FAIL
+
+
+def test_posts_without_event_and_reads_of_others_and_elsewhere_say_nothing(made):
+    h = legal(made)
+    h.post(8, "foreign", at=3.0)
+    h.read(2, ["foreign"], at=6.0)
+    h.read(7, [], at=7.0)
+    h.read(1, [], at=8.0, region=AWAY)
     assert h.check("sse_soundness").verdict is Outcome.PASS
 
 
