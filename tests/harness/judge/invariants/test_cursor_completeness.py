@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from made_history import AWAY
+
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
@@ -112,6 +114,28 @@ def test_degraded_walks_are_left_out(made):
     h.read(1, ["p3", "p2"], at=10.0, more=True, degraded="stale")
     h.read(1, ["p0"], at=10.1, page=1)
     assert h.check("cursor_completeness").verdict is Outcome.PASS
+
+
+def test_each_reader_and_region_is_judged_by_what_it_was_shown(made):
+    h = made({1: [7], 2: [8]})
+    for author, number in ((7, 0), (8, 1), (7, 2), (8, 3)):
+        h.post(author, f"p{number}", at=1.0 + number)
+        h.old(author, f"old{number}", ts=-10 - number)
+    for at in (8.0, 9.0):
+        for user, shown in ((1, ["p2", "p0", "old0", "old2"]), (2, ["p3", "p1", "old1", "old3"])):
+            h.read(user, shown[:2], at=at, more=True)
+            h.read(user, shown[2:], at=at + 0.1, page=1)
+    for at in (8.5, 9.5):
+        h.read(1, ["p0"], at=at, more=True, region=AWAY)
+        h.read(1, ["old2"], at=at + 0.1, page=1, region=AWAY)
+    h.read(1, ["p2"], at=7.0, more=True, degraded="stale")
+    h.read(1, ["old0"], at=7.1, page=1, degraded="stale")
+    check = h.check("cursor_completeness")
+    assert check.verdict is Outcome.PASS
+    assert check.observations == 15  # at home 2 old ones, then all 4, of each; abroad 1, then 2
+    h.read(2, ["p3", "p1"], at=10.0, more=True)
+    h.read(2, ["old3"], at=10.1, page=1)
+    assert "post old1" in h.check("cursor_completeness").evidence[0]
 
 
 def test_walks_with_a_failed_page_are_left_out(made):
