@@ -36,8 +36,8 @@ class Check(msgspec.Struct, kw_only=True):
     `observations` counts what the check looked at: 0 observations is never a pass.
     `evidence` holds readable sentences, the most telling first, at most 20.
     `skipped` marks what the target cannot do; a skipped check does not count in the verdict.
-    `machine` is what the machine alone took of a time meanwhile, aggregated like `value` and in its unit; None: it is no
-    time, or the machine was not measured.
+    `machine` is what the machine alone took of a time meanwhile, aggregated like `value` and in its unit; None: it is
+    no time, or the machine was not measured.
     """
 
     name: str
