@@ -74,10 +74,13 @@ class Archiver:
         if not batch.positions:
             return False
         with _COMMIT_SECONDS.time():
-            kept = [row for row in batch.posts if not self._loses()]
-            await self._store.archive(replace(batch, posts=kept))
+            lost = [row for row in batch.posts if self._loses()]
+            kept = [row for row in batch.posts if row not in lost]
+            await self._store.archive(replace(batch, posts=kept) if lost else batch)
         await self._settle(batch)
         await self._let_go(batch)
+        if lost:
+            await self._keeper.archived((row.id for row in lost), (), keep_s=0)
         self.positions |= batch.positions
         _ARCHIVED.labels("post").inc(len(batch.posts))
         _ARCHIVED.labels("status").inc(len(batch.statuses))

@@ -72,11 +72,20 @@ class StreamKeeper:
         """Drop the oldest entries of a stream that is longer than about `length`."""
         await self._link.call("XTRIM", stream, "MAXLEN", "~", length)
 
-    async def archived(self, posts: Iterable[bytes], deleted: Iterable[bytes], changed: Iterable[bytes] = ()) -> None:
-        """These posts, deletes and changes of status are in the durable store: let go of their keys after a while."""
+    async def archived(
+        self,
+        posts: Iterable[bytes],
+        deleted: Iterable[bytes],
+        changed: Iterable[bytes] = (),
+        keep_s: int = KEEP_ARCHIVED_S,
+    ) -> None:
+        """These posts, deletes and changes of status are in the durable store: let go of their keys after a while.
+
+        `keep_s`: how long the posts are kept.
+        """
         arguments: list[int | str] = []
         for post_id in posts:
-            arguments += [KEEP_ARCHIVED_S, f"body:{post_id.hex()}"]
+            arguments += [keep_s, f"body:{post_id.hex()}"]
         for post_id in deleted:
             arguments += [KEEP_DELETED_S, f"deleted:{post_id.hex()}"]
         for post_id in changed:
