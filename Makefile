@@ -11,7 +11,7 @@ demo: setup
 	@.venv/bin/feedstorm run celebrity-cache-kill
 
 # What judges latencies and times of recovery comes last and has the machine to itself.
-ALONE = tests/end_to_end/test_run.py tests/end_to_end/test_kills.py
+ALONE = $(addprefix tests/end_to_end/, test_run.py test_kills.py test_noise_of_a_machine.py)
 
 test: setup-tests
 	@.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE))
