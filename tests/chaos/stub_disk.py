@@ -12,12 +12,13 @@ from pathlib import Path
 class Answer(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for _ in self.rfile:
+            answer = b"written"
             try:
                 Path(sys.argv[2], "file").write_bytes(bytes(100_000))
-                self.wfile.write(b"written\n")
             except OSError as error:
-                self.wfile.write(errno.errorcode[error.errno or 0].encode() + b"\n")
+                answer = errno.errorcode[error.errno or 0].encode()
             Path(sys.argv[2], "file").unlink(missing_ok=True)
+            self.wfile.write(answer + b"\n")
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -149,7 +149,7 @@ def test_it_ends_by_itself(game_day):
     assert fault_rows(day.run) == []
 
 
-@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sig", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_when_it_is_interrupted_the_fault_by_hand_is_undone(game_day, sig):
     day = game_day()
     fault = day.inject("pause", "us-east.jobs", "--for", "2m")

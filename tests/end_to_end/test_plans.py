@@ -50,6 +50,7 @@ def plan_of(directory) -> list[tuple]:
     )
 
 
+@pytest.mark.nightly
 def test_a_random_plan_is_the_same_for_the_same_seed_and_can_be_replayed(tmp_path):
     scenario = write_scenario(tmp_path, phase("baseline", 3), phase("storm", 9), phase("recovered", 3), CHAOS)
     words = (scenario, "--set", 'chaos.phases=["storm"]')
@@ -100,6 +101,7 @@ def test_a_broken_stop_condition_undoes_all_faults_within_2_s_and_the_verdict_sa
     assert [check["verdict"] for check in checks(directory, "generator")] != ["fail"]
 
 
+@pytest.mark.nightly
 def test_stopping_the_faults_ends_the_run_and_forbids_the_next(tmp_path):
     scenario = write_scenario(tmp_path, phase("baseline", 3), phase("stuck", 60, PAUSE_JOBS))
     directory, runs = tmp_path / "runs" / "stopped", tmp_path / "runs"

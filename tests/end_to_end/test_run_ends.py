@@ -25,7 +25,10 @@ def start_and_wait_for_fault(scenario, out, **kwargs):
     return process
 
 
-@pytest.mark.parametrize(("sig", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sig", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 130, marks=pytest.mark.nightly), (signal.SIGKILL, -9)],
+)
 def test_nothing_is_left_when_the_harness_dies_in_mid_fault(tmp_path, sig, code):
     scenario = tmp_path / "long.toml"
     scenario.write_text(KILLED_CACHE.format(fault=40, hold=35))

@@ -20,6 +20,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.nightly
 def test_every_fault_of_a_run_is_seen_and_undone(tmp_path: Path) -> None:
     """The users that read slowly are lent by the run."""
     stages = [phase(name, 13 if name == "evicted" else 5, fault) for name, fault in FAULTS.items()]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reference_server.api.cursors import make_cursor
+from reference_server.api.defects import CursorDefects
 from reference_server.api.feed import page_json
 from reference_server.api.overload import body, refusals
 from reference_server.api.overload.body import MAX_AWAITED, Bodies, Message
@@ -42,6 +43,7 @@ from reference_server.api.overload.state import REDUCED_PAGE, Overload
 from reference_server.api.problems import Problem
 from reference_server.flags import make_flags
 from reference_server.security import make_operator_token, make_token
+from reference_server.settings import Settings
 
 SECRET = b"s" * 32
 
@@ -345,7 +347,8 @@ async def test_pages_behind_the_first_are_left_out_at_level_3_wherever_their_cur
         (pressed_process(), None, Asked),
         (Overload(FixedFlags(), SECRET, 100), cursor, Asked),
     ):
-        parts = SimpleNamespace(secret=SECRET, overload=overload, own_posts=Posts())
+        cursors = CursorDefects(Settings(directory="/", sockets="/", secret=SECRET.hex(), regions=()), SECRET, "")
+        parts = SimpleNamespace(cursors=cursors, overload=overload, own_posts=Posts())
         with pytest.raises(outcome) as raised:
             await page_json(parts, 7, 50, asked)  # type: ignore[arg-type]
         refused = isinstance(raised.value, Problem)

@@ -174,7 +174,8 @@ async def test_a_batch_that_takes_longer_than_the_silence_that_ends_a_connection
 
 async def test_throughput_is_not_bound_by_latency(pair: Pair) -> None:
     began = time.monotonic()
-    await asyncio.gather(*(pair.send(1) for _ in range(3000)))
+    for _ in range(30):
+        await asyncio.gather(*(pair.send(1) for _ in range(100)))
     await until(lambda: pair.has_arrived(3000), 60)
     assert time.monotonic() - began < 15.0, "3000 x 100 ms are 300 s"
 
