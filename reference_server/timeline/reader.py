@@ -158,8 +158,9 @@ class TimelineReader:
         place = self._place(user)
         if self._limps:
             await self._limp(place)
-        found = await self._look(place, True)
-        has_session = found.has_session or self._has_local_session(place)
+        goes_on = after is not None and self._opened_lately(user)  # most walks began here
+        found = await self._look(place, not goes_on)
+        has_session = goes_on or found.has_session or self._has_local_session(place)
         opens = not has_session or (after is None and flags.fanout != "push")
         if opens and lean and flags.fanout == "push":
             degraded = "reduced"
@@ -258,9 +259,13 @@ class TimelineReader:
 
     # --- session
 
+    def _opened_lately(self, user: int) -> bool:
+        """Whether this process opened the user's session."""
+        return self._sessions.get(user, 0.0) > time.monotonic()
+
     def _has_local_session(self, place: _Place) -> bool:
         """Whether this process opened a session lately: what counts while the user's cache node is away."""
-        return not place.cache.connected and self._sessions.get(place.user, 0.0) > time.monotonic()
+        return not place.cache.connected and self._opened_lately(place.user)
 
     async def _open_session(self, place: _Place) -> bool | None:
         """Whether the cached timeline is another now; None: the owner, or the graph behind it, does not answer."""
