@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import secrets
 import sys
 import tempfile
@@ -25,7 +24,8 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from benchmarks.streams import free_port, resident_bytes, spawn, wait_port
+from benchmarks._lane import free_port, machine
+from benchmarks.streams import resident_bytes, spawn, wait_port
 from reference_server.fep import wire
 from reference_server.rpc import serve
 from reference_server.settings import Region, Settings, write_settings
@@ -233,7 +233,7 @@ async def measure(folder: Path, undo: AsyncExitStack) -> dict[str, Any]:
         "target": TARGETS,
         "ok": not missed,
         "details": {"streams": STREAMS, "missed": missed, **found},
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

@@ -8,10 +8,7 @@ the last of all listeners. With few streams, slack left from start-up would hide
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import secrets
-import socket
 import sys
 import tempfile
 import uuid
@@ -23,6 +20,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
+from benchmarks._lane import free_port, machine
 from harness.core.clock import now_ns
 from harness.core.op import OpKind
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
@@ -39,13 +37,6 @@ TARGET_BYTES = 4096
 REGION = "us-east"
 HEAD = 1 << 48
 LIMIT_S = 58.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def resident_bytes(pid: int) -> int:
@@ -233,7 +224,7 @@ async def measure(folder: Path, undo: AsyncExitStack) -> dict[str, Any]:
         "target": TARGET_BYTES,
         "ok": max(fep_bytes, engine_bytes) <= TARGET_BYTES and seen["arrivals"] == EVENTS * STREAMS,
         "details": {"streams": STREAMS, "edge_bytes": fep_bytes, "engine_bytes": engine_bytes, **seen},
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

@@ -75,8 +75,8 @@ class Archiver:
             return False
         with _COMMIT_SECONDS.time():
             lost = [row for row in batch.posts if self._loses()]
-            kept = [row for row in batch.posts if row not in lost]
-            await self._store.archive(replace(batch, posts=kept) if lost else batch)
+            kept = replace(batch, posts=[row for row in batch.posts if row not in lost]) if lost else batch
+            await self._store.archive(kept)
         await self._settle(batch)
         await self._let_go(batch)
         if lost:
