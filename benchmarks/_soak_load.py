@@ -17,6 +17,8 @@ CHURN_S = 10.0
 """a stream is closed and opened again after about this time"""
 READS, POSTS, LIKES, FOLLOWS, DELETES = 0.70, 0.20, 0.05, 0.04, 0.01
 KEPT_POSTS = 500
+CHANGED_FOLLOWS = 500
+"""pairs of users who follow and unfollow: few, so that how many follow soon stays about the same"""
 
 
 class Connection:
@@ -64,6 +66,7 @@ class Load:
         self.counts: Counter[str] = Counter()
         self._tokens = [make_token(secret, user)[0] for user in range(users)]
         self._posts: deque[tuple[int, str]] = deque(maxlen=KEPT_POSTS)
+        self._pairs = [random.Random(pair).sample(range(users), 2) for pair in range(CHANGED_FOLLOWS)]
 
     async def work(self, base: str, per_s: float, seed: int) -> None:
         """Requests at that rate, for ever; a late worker goes on with what is due now."""
@@ -92,9 +95,9 @@ class Load:
         elif draw < READS + POSTS + LIKES and self._posts:
             await self._ask(connection, "like", "PUT", f"/v1/posts/{dice.choice(self._posts)[1]}/like", token)
         elif draw < 1 - DELETES or not self._posts:
-            other = (user + 1 + dice.randrange(len(self._tokens) - 1)) % len(self._tokens)
+            follower, followed = dice.choice(self._pairs)
             method = dice.choice(("PUT", "DELETE"))
-            await self._ask(connection, "follow", method, f"/v1/follows/{other}", token)
+            await self._ask(connection, "follow", method, f"/v1/follows/{followed}", self._tokens[follower])
         else:
             author, post = self._posts.popleft()
             await self._ask(connection, "delete", "DELETE", f"/v1/posts/{post}", self._tokens[author])
