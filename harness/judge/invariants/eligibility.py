@@ -6,7 +6,8 @@ for after c had settled and answered before anything that may undo c (show, lift
 settled: in its region at its (undegraded) answer for the one who asked for it, the visibility promise later for all
 others; in the other regions the cross-region promise later; a bound that runs into a fault window (injection to undo
 + T) ends with the window. What had settled stays so: no fault excuses what a refilled cache, a replayed log or a
-healed region brings back.
+healed region brings back. And no noisy machine excuses what is shown to the very one who took it away, or what a final
+read shows T after c, when nothing is on its way any more.
 
 Scope: pages, feed/new, and look-ups by id (those for posts, not for cuts). A read marked degraded is judged only T
 after c had settled. Ops without an answer settle nothing; their effect may come at any time.
@@ -23,15 +24,19 @@ from harness.judge.evidence import Moment, story
 from harness.judge.noise import unexplained
 from harness.judge.trial import Checker, Finding, Trial
 
-_SETTLED = """
+_AT_ONCE = """
+(r.region = b.region AND r."user" = b."user" AND b.kind <> 'moderate' AND NOT b.degraded AND NOT r.degraded)
+"""
+_CERTAIN = f"({_AT_ONCE} OR r.final AND r.sent_ns >= b.since_ns + $patience)"
+_SETTLED = f"""
 r.sent_ns >= CASE WHEN r.degraded THEN $patience ELSE 0 END + CASE
   WHEN r.region <> b.region THEN deadline(b.since_ns, $cross)
-  WHEN r."user" = b."user" AND b.kind <> 'moderate' AND NOT b.degraded AND NOT r.degraded THEN b.since_ns
+  WHEN {_AT_ONCE} THEN b.since_ns
   ELSE deadline(b.since_ns, $visibility) END
 AND r.done_ns <= b.until_ns
 """
 _READ = """
-SELECT id, "user", region, sent_ns, done_ns, kind, degraded <> '' AS degraded FROM op
+SELECT id, "user", region, sent_ns, done_ns, kind, final, degraded <> '' AS degraded FROM op
 WHERE outcome = 'ok' AND (kind IN ('feed', 'feed_new') OR (kind = 'fetch' AND $looks_up))
 """
 _SHOWN = f"""
@@ -41,17 +46,17 @@ WITH suspect AS (
 ), foreign_item AS (
   SELECT i.op, i.pid, i.author FROM item i SEMI JOIN (SELECT DISTINCT author FROM cut) c ON c.author = i.author
 ), found AS (
-  SELECT r.id AS op, s.pid, b.kind, b."user" AS actor, b.region AS home, b.since_ns
+  SELECT r.id AS op, s.pid, b.kind, b."user" AS actor, b.region AS home, b.since_ns, {_CERTAIN} AS certain
   FROM suspect s JOIN gone b ON b.pid = s.pid JOIN ({_READ.replace("$looks_up", "true")}) r ON r.id = s.op
   WHERE {_SETTLED}
   UNION ALL
-  SELECT r.id, s.pid, b.kind, b."user", b.region, b.since_ns
+  SELECT r.id, s.pid, b.kind, b."user", b.region, b.since_ns, {_CERTAIN}
   FROM foreign_item s JOIN ({_READ.replace("$looks_up", "false")}) r ON r.id = s.op
   JOIN cut b ON b.reader = r."user" AND b.author = s.author
   WHERE {_SETTLED}
 )
 SELECT op, pid, arg_min(kind, since_ns) AS kind, arg_min(actor, since_ns) AS actor, arg_min(home, since_ns) AS home,
-       min(since_ns) AS since_ns
+       min(since_ns) AS since_ns, bool_or(certain) AS certain
 FROM found GROUP BY op, pid
 """
 # Pages on which something would stand, had it not been taken away.
@@ -66,7 +71,7 @@ WITH taken AS (
 SELECT b.kind, count(*) FROM page r JOIN taken b ON b.reader = r."user" AND b.pid >= r.lo AND b.pid < r.hi
 WHERE {_SETTLED} GROUP BY b.kind ORDER BY b.kind
 """
-_BOUND = 'CASE WHEN o.region <> s.home THEN {cross} WHEN o."user" = s.actor THEN 0 ELSE {visibility} END'
+_BOUND = "CASE WHEN o.region <> s.home THEN {cross} ELSE {visibility} END"
 _COUNT = "SELECT count(*) FROM shown_again s JOIN op o ON o.id = s.op WHERE"
 _EVIDENCE = f"""
 SELECT k.id, o."user", o.region, o.kind, o.sent_ns, s.kind, s.actor, s.home, s.since_ns, p.ack_ns, p.author, i.author
@@ -90,7 +95,7 @@ def check(trial: Trial) -> Finding:
     trial.con.execute(_SHOWN, values)
     observed = trial.rows(_OBSERVED, **values)
     bound = _BOUND.format(**values)
-    counts = unexplained(trial.doubtful, "s.since_ns", "o.sent_ns", bound)
+    counts = f"(s.certain OR {unexplained(trial.doubtful, 's.since_ns', 'o.sent_ns', bound)})"
     shown = trial.number(f"{_COUNT} {counts}")
     return Finding(
         observations=max(sum(count for _, count in observed), shown),

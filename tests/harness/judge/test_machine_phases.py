@@ -128,6 +128,27 @@ def test_so_is_what_takes_long_to_get_around(made, name, read, noisy, verdict):
         assert judge_invariant(trial, name).verdict is verdict
 
 
+def test_what_took_something_away_from_himself_is_no_matter_of_time(made):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "p1", at=1.0)
+    h.op(OpKind.BLOCK, 1, at=5.0, author=7)
+    h.read(1, ["p1"], at=5.1)
+    h.noise = [line(k, **STARVED) for k in range(30)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, "eligibility").verdict is Outcome.FAIL
+
+
+@pytest.mark.parametrize(("read", "verdict"), [(19.9, Outcome.INCONCLUSIVE), (20.1, Outcome.FAIL)])
+def test_nor_is_what_a_final_read_still_shows(made, read, verdict):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "p1", at=1.0)
+    h.op(OpKind.DELETE, 7, at=5.0, post="p1")
+    h.read(1, ["p1"], at=read, final=True)  # the target promises to converge within 15 s
+    h.noise = [line(k, **STARVED) for k in range(30)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, "eligibility").verdict is verdict
+
+
 def recovery(made, slow_until, noisy, failed_until=0.0, length=40.0):
     """A fault undone at 10 s; reads are slow, or fail, until then."""
     h = made({1: [7]}, length=length)
