@@ -32,7 +32,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A sample in five minutes: each checker at least once.")
-@click.option("--only", multiple=True, metavar="NAME", help="This defect alone; A+B: in one run. May be repeated.")
+@click.option("--only", multiple=True, metavar="NAME", help="This defect alone; A+B: in one run; clean-TROUBLE: none.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-selftest.")
 @json_option
 def selftest(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -> None:
@@ -43,6 +43,7 @@ def selftest(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool
     Examples:
       feedstorm selftest --quick
       feedstorm selftest --only skip-notify --only no-wal        (no clean runs)
+      feedstorm selftest --only clean-edge --only no-resume      (one, in the same trouble)
     Exit codes: 0 each was caught and clean runs were clean, 1 otherwise, 3 a named checker was inconclusive.
     """
     if quick and only:

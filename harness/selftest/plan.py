@@ -28,20 +28,27 @@ class Planned(msgspec.Struct, frozen=True):
         return tuple(entry.defect for entry in self.planted)
 
 
+_CLEAN = {run.name: run for run in map(Planned, Trouble)}
+
+
 def plan_runs(only: Sequence[str] = (), *, quick: bool = False) -> list[Planned]:
-    """The runs in their order. `only`: these defects and no clean runs, "a+b" together in one; `quick`: the sample.
+    """The runs in their order. `only`: these and no others, "a+b" two defects in one run, "clean-edge" a clean run in
+    that trouble; `quick`: the sample.
 
     Raises UsageError naming everything that is wrong with `only`.
     """
     if only:
         groups = [tuple(dict.fromkeys(group.split("+"))) for group in only]
-        if problems := [problem for group in groups for problem in _problems(group)]:
+        if problems := [problem for group in groups if not _is_clean(group) for problem in _problems(group)]:
             raise UsageError(problems)
-        return [_together(group) for group in groups]
+        return [_CLEAN[group[0]] if _is_clean(group) else _together(group) for group in groups]
     if quick:  # what is clean under the other troubles, the whole matrix shows
         return [Planned(Trouble.CACHE), *(_together(group) for group in QUICK)]
-    runs = [_together([entry.defect]) for entry in PLANTED]
-    return [*(Planned(trouble) for trouble in Trouble), *runs]
+    return [*_CLEAN.values(), *(_together([entry.defect]) for entry in PLANTED)]
+
+
+def _is_clean(group: Sequence[str]) -> bool:
+    return len(group) == 1 and group[0] in _CLEAN
 
 
 def _together(group: Sequence[str]) -> Planned:
@@ -51,7 +58,8 @@ def _together(group: Sequence[str]) -> Planned:
 
 def _problems(group: Sequence[str]) -> list[str]:
     known = [entry.defect for entry in PLANTED]
-    unknown = [f"--only: unknown defect {name!r}{nearest(name, known)}" for name in group if name not in known]
+    choice = [*known, *_CLEAN] if len(group) == 1 else known
+    unknown = [f"--only: unknown defect {name!r}{nearest(name, choice)}" for name in group if name not in known]
     if unknown:
         return unknown
     entries = [planted(name) for name in group]

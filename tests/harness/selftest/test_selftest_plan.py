@@ -27,14 +27,26 @@ def test_chosen_defects_are_run_alone_or_together_without_clean_runs():
     assert (both.name, both.defects) == ("no-wal+unordered-page", ("no-wal", "unordered-page"))
 
 
+def test_a_clean_run_can_be_chosen_by_its_trouble():
+    clean, planted_run = plan_runs(["clean-owner", "stale-unmarked"])
+    assert (clean.name, clean.trouble, clean.defects) == ("clean-owner", Trouble.OWNER, ())
+    assert planted_run.defects == ("stale-unmarked",)
+
+
 def test_everything_wrong_with_the_choice_is_told():
     with pytest.raises(UsageError) as caught:
-        plan_runs(["no-wall", "no-resume+no-wal", "cursor-skip+page-overlap"])
+        plan_runs(["no-wall", "no-resume+no-wal", "cursor-skip+page-overlap", "clean-edges"])
     assert caught.value.problems == [
         "--only: unknown defect 'no-wall' (did you mean 'no-wal'?)",
         "--only no-resume+no-wal: they need different troubles",
         "--only cursor-skip+page-overlap: two of them are for the same checker",
+        "--only: unknown defect 'clean-edges' (did you mean 'clean-edge'?)",
     ]
+
+
+def test_a_clean_run_has_nothing_planted_in_it():
+    with pytest.raises(UsageError, match="unknown defect 'clean-cache'"):
+        plan_runs(["no-wal+clean-cache"])
 
 
 def test_the_quick_sample_has_each_named_checker_once_and_no_two_in_a_run():
