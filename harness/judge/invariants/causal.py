@@ -17,11 +17,12 @@ from harness.judge.evidence import Moment, story
 from harness.judge.tables import WITHDRAWALS
 from harness.judge.trial import Checker, Finding, Trial
 
+# Only a POST says what it replies to, and only an acknowledged one has an id.
 _ANSWERED = """
 CREATE OR REPLACE TEMP TABLE reply AS
 SELECT DISTINCT k.pid, p.pid AS parent
 FROM history h JOIN post_id k ON k.id = h.post JOIN post_id p ON p.id = h.reply_to
-WHERE h.kind = 'post' AND h.outcome = 'ok' AND h.reply_to <> ''
+WHERE h.reply_to <> ''
 """
 _LOOKED_UP = f"""
 CREATE OR REPLACE TEMP TABLE looked_up AS

@@ -58,7 +58,7 @@ def check(trial: Trial) -> Finding:
         for post, first, last, done in disagreements[:EVIDENCE_LIMIT]
     ]
     return Finding(
-        observations=trial.number("SELECT sum(n - 1) FROM page WHERE n > 1"),
+        observations=trial.number("SELECT sum(n - 1) FROM page WHERE n > 0"),
         violations=len(pairs) + len(across) + len(disagreements),
         evidence=evidence,
         note=f"{trial.number('SELECT count(*) FROM page WHERE page > 0'):,} pages beyond a first one",

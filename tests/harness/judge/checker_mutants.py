@@ -43,6 +43,7 @@ _OPENS = re.compile(r"\b(WHERE|AND|OR|ON|HAVING|QUALIFY|FILTER \(WHERE|FILTER \(
 _CLOSES = re.compile(
     r"\b(AND|OR|GROUP|ORDER|LIMIT|HAVING|QUALIFY|WINDOW|UNION|JOIN|LEFT|SEMI|ANTI|ASOF|THEN|ELSE|END|WHERE|FROM|SELECT)\b"
 )
+_QUOTE = re.compile(r"[a-zA-Z]*(\"{3}|'{3}|\"|')")
 _WINDOW = re.compile(r"^(\(SELECT|ROW|RANGE|UNBOUNDED)| BETWEEN ")
 
 
@@ -54,11 +55,11 @@ def mutants(source: str) -> Iterator[Mutant]:
         starts.append(starts[-1] + len(line))
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     found: list[tuple[int, int, str]] = []
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
         if text or isinstance(node, ast.JoinedStr):
-            first, end = _span(node, starts)
-            if _is_sql(source[first:end]):
+            first, end = _inside(node, source, starts)
+            if _is_sql(_plain(node)):
                 found += [(first + a, first + b, new) for a, b, new in _in_sql(source[first:end])]
         elif isinstance(node, ast.Compare):
             found += _in_comparison(node, source, starts)
@@ -73,6 +74,28 @@ def mutants(source: str) -> Iterator[Mutant]:
         if any(a <= first < b for a, b in evidence):
             continue
         yield Mutant(_told(source, first, end, new), source[:first] + new + source[end:])
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those inside f-strings: their places are not told."""
+    yield node
+    if not isinstance(node, ast.JoinedStr):
+        for child in ast.iter_child_nodes(node):
+            yield from _walk(child)
+
+
+def _plain(node: ast.AST) -> str:
+    """What a string says by itself, without what an f-string fills in."""
+    if isinstance(node, ast.JoinedStr):
+        return " ".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def _inside(node: ast.AST, source: str, starts: list[int]) -> tuple[int, int]:
+    """Where the text of a string stands, without its quotes."""
+    first, end = _span(node, starts)
+    opening = _QUOTE.match(source, first)
+    return (opening.end(), end - len(opening.group(1))) if opening else (first, end)
 
 
 def _is_evidence(node: ast.AST) -> bool:
@@ -116,12 +139,10 @@ def _condition_end(text: str, first: int) -> int:
             depth -= 1
             if depth < 0:
                 return place
-        elif depth == 0 and (
-            _CLOSES.match(text, place) or (text[place] in ",\"'" and text[place : place + 3] == '"""')
-        ):
+        elif depth == 0 and _CLOSES.match(text, place):
             return place
         place += 1
-    return len(text.rstrip('"'))
+    return len(text)
 
 
 def _in_comparison(node: ast.Compare, source: str, starts: list[int]) -> Iterator[tuple[int, int, str]]:

@@ -11,12 +11,22 @@ from harness.core.verdict import Outcome
 
 
 def legal(made, **options):
-    """User 9 answers p1 with r1; user 1, who sees the answer, finds what it answers."""
+    """User 9 answers p1 with r1; user 1, who sees the answer, finds what it answers.
+
+    Until then p1 need not be found: he saw no answer to it, only another user did; nor need p2, which has none.
+    """
     h = made({1: [9]}, **options)
     h.post(7, "p1", at=1.0)
+    h.post(7, "p2", at=1.1)
     h.post(9, "r1", at=2.0, reply_to="p1", region=AWAY)
+    h.read(2, ["r1"], at=2.1)
+    h.read(1, ["p2"], at=2.2)
+    h.look_up(1, "r1", at=2.3)
+    h.look_up(1, "p1", at=2.4, found=False)
     h.read(1, ["r1"], at=3.0)
     h.look_up(1, "p1", at=3.1)
+    h.look_up(1, "p2", at=3.2, found=False)
+    h.op(OpKind.LIKE, 1, at=3.3, post="p1")
     return h
 
 
@@ -29,6 +39,12 @@ def test_the_parent_of_a_visible_reply_is_found(made):
 
 def test_a_reply_before_its_parent(made):
     h = legal(made)
+    h.post(9, "r2", at=3.4, reply_to="p1")
+    h.read(1, ["r2"], at=3.5)
+    h.op(OpKind.DELETE, 7, at=3.6, post="p2")
+    h.op(OpKind.DELETE, 7, at=3.6, post="p1", outcome=OpOutcome.FAIL, status=503)
+    h.op(OpKind.UNFOLLOW, 2, at=3.7, author=7)
+    h.op(OpKind.UNFOLLOW, 1, at=3.7, author=9)
     h.look_up(1, "p1", at=4.0, found=False)
     check = h.check("causal")
     assert check.verdict is Outcome.FAIL
@@ -40,7 +56,13 @@ def test_a_reply_before_its_parent(made):
 
 def test_a_target_that_says_404(made):
     h = legal(made)
-    h.look_up(1, "p1", at=4.0, found=False, outcome=OpOutcome.FAIL, status=404)
+    h.look_up(1, "p1", at=3.01, found=False, outcome=OpOutcome.FAIL, status=404)  # when r1 was answered
+    assert h.check("causal").verdict is Outcome.FAIL
+
+
+def test_a_target_that_finds_another_post(made):
+    h = legal(made)
+    h.look_up(1, "p1", at=4.0, ids=["p2"])
     assert h.check("causal").verdict is Outcome.FAIL
 
 
@@ -78,7 +100,7 @@ def test_a_parent_that_may_be_withdrawn(made, kind, outcome):
 def test_a_parent_deleted_afterwards(made):
     h = legal(made)
     h.look_up(1, "p1", at=4.0, found=False)
-    h.op(OpKind.DELETE, 7, at=4.5, post="p1")
+    h.op(OpKind.DELETE, 7, at=4.01, post="p1")  # when the answer came
     assert h.check("causal").verdict is Outcome.FAIL
 
 
@@ -96,6 +118,18 @@ def test_an_old_parent(made):
     h.read(1, ["r2"], at=6.0)
     h.look_up(1, "old", at=6.1, found=False)
     assert "post old written before the run" in h.check("causal").evidence[0]
+
+
+def test_an_old_parent_whose_author_was_blocked(made):
+    h = made({1: [9]})
+    h.old(0, "old", ts=-100)
+    h.look_up(2, "old", at=1.0, item_authors=[-1])
+    h.read(2, ["old"], at=1.1)
+    h.op(OpKind.BLOCK, 0, at=2.0, author=1)
+    h.post(9, "r1", at=3.0, reply_to="old")
+    h.read(1, ["r1"], at=4.0)
+    h.look_up(1, "old", at=4.1, found=False)
+    assert h.check("causal").verdict is not Outcome.FAIL
 
 
 def test_nobody_looks_is_inconclusive(made):

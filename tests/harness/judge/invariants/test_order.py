@@ -10,6 +10,7 @@ def legal(made):
         h.post(7, f"p{k}", at=1.0 + k)
     h.read(1, ["p3", "p2"], at=8.0, more=True)
     h.read(1, ["p1", "p0"], at=8.1, page=1)
+    h.read(2, [], at=8.2)
     return h
 
 
@@ -72,8 +73,14 @@ def test_a_page_may_repeat_the_end_of_the_page_before(made):
 
 def test_two_timestamps_for_one_post(made):
     h = legal(made)
-    h.read(1, ["p3"], at=9.0, more=True, item_ts_us=[h.posts["p3"][0] + 5])
-    assert "carries two timestamps" in h.check("order").evidence[0]
+    for name, more_us, at in (("p3", 5, 9.0), ("p2", 5, 9.5), ("p3", 7, 10.0)):
+        h.read(1, [name], at=at, more=True, item_ts_us=[h.posts[name][0] + more_us])
+    check = h.check("order")
+    assert check.value == 2
+    assert check.evidence == [
+        "post p3 carries two timestamps, 1700000004000000 and 1700000004000007 µs, first seen at 9.010 s [calm]",
+        "post p2 carries two timestamps, 1700000003000000 and 1700000003000005 µs, first seen at 9.510 s [calm]",
+    ]
 
 
 def test_feed_new_follows_arrival(made):
