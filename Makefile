@@ -1,6 +1,9 @@
 # demo: the main job with its set-up · test: all tests · nightly: whole matrices · check: static rules · bench: speed claims as ratios
 .PHONY: demo test nightly check bench setup setup-tests lock clean
 
+# Many containers set it: each process of a stack, and each worker of the tests, would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 setup:
 	@.ci/setup
 
