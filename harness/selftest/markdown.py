@@ -18,6 +18,7 @@ the bug turns red. Runs with nothing planted must have no failing check at all.
 feedstorm selftest --quick                   # a sample, every checker at least once
 feedstorm selftest                           # all of it
 feedstorm selftest --only refill-loses-last  # one
+feedstorm selftest --only clean-edge         # nothing planted, in that trouble
 feedstorm run selftest --defect skip-notify  # the run behind it, with its report
 ```
 
