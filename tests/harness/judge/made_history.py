@@ -112,7 +112,7 @@ class MadeHistory:
         self.posts[name] = (stamp, author, hashed)
         known = fields.get("outcome", OpOutcome.OK) is OpOutcome.OK
         shown = {"post": name, "ts_us": stamp} if known else {}
-        return self.op(OpKind.POST, author, at, author=author, text_hash=hashed, **{**shown, **fields})
+        return self.op(OpKind.POST, author, at, author=author, **{"text_hash": hashed, **shown, **fields})
 
     def old(self, author: int, name: str, ts: float, text: str = "") -> None:
         """A post from before the run: can be shown by reads, was written by nobody."""

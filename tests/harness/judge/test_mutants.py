@@ -32,6 +32,8 @@ FLOORS = {
     "visibility": 0.8,
     "sse_completeness": 0.8,
     "causal": 0.9,
+    "author_order": 0.9,
+    "convergence": 0.9,
     "durability": 0.9,
 }
 """checker -> share of its mutants that its own literal histories must notice.

@@ -10,6 +10,7 @@ def legal(made):
     h = made({1: [7]})
     h.old(7, "old", ts=-10)
     h.post(7, "p1", at=1.0)
+    h.read(1, ["old"], at=40.0, session="not-final")
     for at in (50.0, 51.0, 52.0):
         for region in (HOME, AWAY):
             h.read(1, ["p1", "old"], at=at, final=True, region=region, session=f"final-{region}-{at}")
@@ -39,6 +40,19 @@ def test_walks_of_different_depth_are_compared_where_both_reach(made):
     h = legal(made)
     h.read(1, ["p1", "old"], at=53.0, final=True, region=HOME)
     h.read(1, ["p1"], at=53.0, final=True, region=AWAY, more=True)
+    assert h.check("convergence").verdict is Outcome.PASS
+    h.old(7, "older", ts=-20)
+    h.read(1, ["p1", "old"], at=54.0, final=True, region=HOME, more=True)
+    h.read(1, ["p1", "older"], at=54.0, final=True, region=AWAY, more=True)
+    assert "post old written" in h.check("convergence").evidence[0]
+
+
+def test_a_walk_with_a_hole_is_left_out(made):
+    h = legal(made)
+    h.old(7, "older", ts=-20)
+    h.read(1, ["p1", "old", "older"], at=53.0, final=True, region=HOME)
+    h.read(1, ["p1"], at=53.0, final=True, region=AWAY, more=True)
+    h.read(1, ["older"], at=53.1, final=True, region=AWAY, page=2)
     assert h.check("convergence").verdict is Outcome.PASS
 
 

@@ -11,6 +11,7 @@ FOLLOWS = {1: [7], 2: [7], 3: [7], 4: [8]}
 def legal(made, **options):
     h = made(FOLLOWS, **options)
     h.old(7, "ancient", ts=-3600)
+    h.post(9, "untimed", at=0.5, ts_us=0)
     h.post(7, "p1", at=1.0)
     for user in (1, 2, 3):
         h.read(user, ["p1", "ancient"], at=5.0)
@@ -27,6 +28,7 @@ def test_written_and_old_posts_are_no_phantoms(made):
 def test_a_post_nobody_wrote_is_a_phantom(made):
     h = legal(made)
     h.old(7, "made-up", ts=3.0)
+    h.post(7, "p2", at=5.5)
     h.read(1, ["made-up", "p1", "ancient"], at=6.0)
     check = h.check("no_phantom")
     assert check.verdict is Outcome.FAIL
@@ -46,6 +48,8 @@ def test_a_timed_out_post_may_be_seen(made):
     h = legal(made)
     h.post(7, "unsure", at=3.0, outcome=OpOutcome.INFO)
     h.read(1, ["unsure", "p1", "ancient"], at=6.0)
+    h.post(8, "without-a-text", at=3.0, outcome=OpOutcome.INFO, text_hash=0)
+    h.read(3, ["without-a-text", "p1", "ancient"], at=6.0)  # a stranger's: not the business of this checker
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
@@ -64,6 +68,7 @@ def test_a_post_is_shown_at_the_earliest_in_the_answer_that_comes_as_it_is_sent(
     h = legal(made)
     h.post(7, "p2", at=6.0)
     h.read(1, ["p2", "p1", "ancient"], at=5.99, took=0.01)
+    h.read(1, ["p2"], at=5.99, took=0.01, kind=OpKind.FEED_NEW)
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
@@ -98,13 +103,15 @@ def test_a_refused_post_may_not_be_seen(made):
 
 def test_other_text_than_was_written_is_a_phantom(made):
     h = legal(made)
-    h.read(1, ["p1"], at=6.0, more=True, item_hashes=[text_hash("something else")])
+    h.post(7, "p2", at=5.5)
+    h.read(1, ["p2"], at=6.0, more=True, item_hashes=[text_hash("something else")])
     assert "text is not what was written" in h.check("no_phantom").evidence[0]
 
 
 def test_other_author_than_wrote_it_is_a_phantom(made):
     h = legal(made)
-    h.read(1, ["p1"], at=6.0, more=True, item_authors=[8])
+    h.post(7, "p2", at=5.5)
+    h.read(1, ["p2"], at=6.0, more=True, item_authors=[8])
     assert "author differs" in h.check("no_phantom").evidence[0]
 
 
@@ -114,9 +121,15 @@ def test_an_old_post_whose_text_changes_is_a_phantom(made):
     assert h.check("no_phantom").verdict is Outcome.FAIL
 
 
+def test_an_old_post_whose_author_changes_is_a_phantom(made):
+    h = legal(made)
+    h.read(1, ["p1", "ancient"], at=6.0, item_authors=[7, 8])
+    assert "author differs" in h.check("no_phantom").evidence[0]
+
+
 def test_an_old_post_of_an_author_never_followed_is_a_phantom(made):
     h = legal(made)
-    h.old(8, "foreign", ts=-3000)
+    h.old(0, "foreign", ts=-3000)
     h.read(1, ["p1", "foreign", "ancient"], at=6.0)
     assert "whose author user 1 never followed" in h.check("no_phantom").evidence[0]
 
@@ -125,6 +138,10 @@ def test_an_old_post_that_one_read_shows_and_three_others_lack_is_a_phantom(made
     h = legal(made)
     h.old(7, "lone", ts=-3000)
     h.read(1, ["p1", "lone", "ancient"], at=6.0)
+    h.op(OpKind.LIKE, 1, at=6.1, post="lone")
+    h.op(OpKind.DELETE, 7, at=6.1, post="p1")
+    h.op(OpKind.UNFOLLOW, 9, at=6.1, author=7)
+    h.op(OpKind.FOLLOW, 2, at=6.1, author=8)
     check = h.check("no_phantom")
     assert check.verdict is Outcome.FAIL
     assert "that one read shows and 3 others" in check.evidence[0]
@@ -134,9 +151,13 @@ def test_two_contradicting_reads_are_not_enough(made):
     h = made(FOLLOWS)
     h.post(7, "p1", at=1.0)
     h.old(7, "lone", ts=-3000)
+    h.old(7, "deep", ts=-3600)
     h.read(1, ["p1"], at=5.0)
     h.read(2, ["p1"], at=5.0)
-    h.read(1, ["p1", "lone"], at=6.0)
+    h.read(3, ["deep"], at=5.0, page=1)  # begins below
+    h.read(4, [], at=5.0)  # does not follow the author
+    h.read(1, ["p1", "lone"], at=6.0, more=True)
+    h.read(1, ["deep"], at=6.1, page=1)  # the same walk, which has shown it
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
@@ -201,6 +222,13 @@ def test_a_target_that_was_there_before_may_have_more_follows(made):
     h.old(8, "foreign", ts=-3000)
     h.read(1, ["p1", "foreign", "ancient"], at=6.0)
     h.profile = msgspec.structs.replace(h.profile, start=None)
+    assert h.check("no_phantom").verdict is Outcome.PASS
+
+
+def test_users_who_join_in_the_run_may_read_before_their_follows_are_there(made):
+    h = legal(made, joined="none")
+    h.old(8, "foreign", ts=-3000)
+    h.read(1, ["p1", "foreign", "ancient"], at=6.0)
     assert h.check("no_phantom").verdict is Outcome.PASS
 
 
