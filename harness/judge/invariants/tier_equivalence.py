@@ -5,7 +5,7 @@ W, down to its end, are those that u is owed: written by u, or by an author whom
 change from 5 s before the acknowledgement. None is missing, over a hot edge or a cold one; none of an author whom u
 never followed is there.
 
-Scope: whole, undegraded walks; the newest 800 arrivals, to which a walk that says it is complete must reach;
+Scope: undegraded walks; the newest 800 arrivals, to which a walk that says it is complete must reach;
 withdrawn posts, authors whose edge changed and posts without an answer may be there or not (`eligibility` judges what
 must be gone, `no_duplicates` and `order` the rest of a merge). An edge is hot when the population says so, when the
 user liked a post of the author, or listened to his stream; it belongs to a celebrity's tier when the author is one.
@@ -26,7 +26,7 @@ from harness.judge.trial import Checker, Finding, Trial
 _RESTING = """
 CREATE OR REPLACE TEMP TABLE resting AS
 SELECT g.op, w.walk, w."user", w.region, w.start_ns, w.lo, w.complete FROM walk w JOIN page g ON g.walk = w.walk
-WHERE w.final AND w.whole AND NOT w.degraded AND w.start_ns >= $settled
+WHERE w.final AND NOT w.degraded AND w.start_ns >= $settled
 """
 _TIER = """
 CREATE OR REPLACE TEMP TABLE tier AS
@@ -46,10 +46,9 @@ _OWED = """
 CREATE OR REPLACE TEMP TABLE owed AS
 SELECT r.walk, r."user", r.region, r.start_ns, d.pid, d.author, c.present
 FROM covered c JOIN resting r ON r.op = c.op JOIN due_item d ON d."user" = c."user" AND d.pid = c.pid
-WHERE c.final
 UNION ALL
 SELECT w.walk, w."user", w.region, w.start_ns, d.pid, d.author, false
-FROM (SELECT DISTINCT walk, "user", region, start_ns, lo FROM resting WHERE complete AND lo > 0) w
+FROM (SELECT DISTINCT walk, "user", region, start_ns, lo FROM resting WHERE complete) w
 JOIN due_item d ON d."user" = w."user" AND d.pid < w.lo WHERE d.shallow
 """
 _BY_TIER = """
