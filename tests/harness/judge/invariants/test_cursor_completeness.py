@@ -9,6 +9,7 @@ from harness.core.verdict import Outcome
 def legal(made):
     """One read of everything, then a walk in pages of two."""
     h = made({1: [7]})
+    h.post(8, "untimed", at=0.5, ts_us=0)
     for k in range(4):
         h.post(7, f"p{k}", at=1.0 + k)
     h.read(1, ["p3", "p2", "p1", "p0"], at=8.0)
@@ -68,12 +69,18 @@ def test_what_lies_below_an_unfinished_walk_is_not_judged(made):
 def test_posts_from_before_the_run_that_two_walks_show_must_be_in_all(made):
     h = legal(made)
     h.old(7, "old", ts=-10)
+    h.old(7, "textless", ts=-20)
+    h.posts["textless"] = (*h.posts["textless"][:2], 0)
+    h.post(7, "again", at=5.0, text="old")
+    h.post(8, "another's", at=5.0, text="old", outcome=OpOutcome.INFO)
+    h.op(OpKind.LIKE, 7, at=5.0, outcome=OpOutcome.INFO)
     h.read(1, ["p3", "p2"], at=6.0, more=True)
     h.read(1, ["p1"], at=6.1, page=1)  # skipped what nobody had shown yet
-    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=11.0)
-    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=12.0)
-    check = h.check("cursor_completeness")
-    assert any("there before the run" in sentence for sentence in check.evidence)
+    h.read(1, ["p3", "p2", "p1", "p0", "old", "textless"], at=11.0)
+    h.read(1, ["p3", "p2", "p1", "p0", "old", "textless"], at=12.0)
+    told = " ".join(h.check("cursor_completeness").evidence)
+    assert "post old there before the run" in told
+    assert "post textless there before the run" in told
 
 
 def test_a_timed_out_post_is_not_from_before_the_run(made):
@@ -84,8 +91,10 @@ def test_a_timed_out_post_is_not_from_before_the_run(made):
     h.read(1, ["older"], at=0.2, page=1)
     h.post(7, "unsure", at=0.5, outcome=OpOutcome.INFO)
     h.post(7, "p1", at=1.0)
+    untimed = h.post(7, "untimed", at=1.5, ts_us=0)
+    h.posts["untimed"] = (0, 7, untimed.text_hash)
     for at in (2.0, 3.0):
-        h.read(1, ["p1", "unsure", "old", "older"], at=at)
+        h.read(1, ["p1", "unsure", "old", "older", "untimed"], at=at)
     assert h.check("cursor_completeness").verdict is Outcome.PASS
 
 
@@ -106,6 +115,8 @@ def test_an_old_post_that_a_single_walk_shows_may_be_missing(made):
     h.read(1, ["p3", "p2"], at=6.0, more=True)
     h.read(1, ["p1", "p0"], at=6.1, page=1)
     h.read(1, ["p3", "p2", "p1", "p0", "old"], at=11.0)
+    h.read(1, ["p3", "p2", "p1", "p0", "old"], at=11.5, degraded="stale")
+    h.read(2, ["old"], at=12.0)
     assert h.check("cursor_completeness").verdict is Outcome.PASS
 
 
@@ -142,6 +153,8 @@ def test_walks_with_a_failed_page_are_left_out(made):
     h = legal(made)
     h.read(1, ["p3"], at=10.0, more=True)
     h.read(1, ["p0"], at=10.2, page=2)
+    h.read(1, ["p1"], at=10.5, more=True)
+    h.read(1, ["p2"], at=10.7, page=2)
     assert h.check("cursor_completeness").verdict is Outcome.PASS
 
 

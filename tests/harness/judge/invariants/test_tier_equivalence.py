@@ -7,7 +7,6 @@ from made_history import AWAY, HOME
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
-
 ALL = ["cold", "star", "hot", "own"]
 
 
