@@ -116,13 +116,12 @@ PLANTED: tuple[Planted, ...] = (
 """in the order of the matrix"""
 
 QUICK: tuple[tuple[str, ...], ...] = (
-    ("skip-notify", "key-forgotten", "reply-before-parent", "unordered-page", "slow-replication"),
+    ("skip-notify", "key-forgotten", "reply-before-parent", "unordered-page", "cold-never-merged"),
     ("post-not-replicated", "own-post-missing"),
     ("refill-loses-last", "slow-recovery", "phantom-post"),
-    ("refused-but-done", "page-overlap", "author-overtaken", "foreign-cursor"),
+    ("refused-but-done", "page-overlap", "author-overtaken", "foreign-cursor", "slow-replication"),
     ("slow-fan-out", "unfollowed-stays", "event-unfollowed"),
     ("flipping-reads", "slow-pages"),
-    ("cold-never-merged",),
 )
 """runs of the quick sample. Defects that share a run concern other checkers: none of them, alone, turns the checker red
 that is named for another of its group (docs/detection.md shows each alone)"""
