@@ -1,16 +1,16 @@
 """What the machine alone did to the times of a run, and when that excuses a time that is too long.
 
-The null probe (`harness.load.null_probe`) measured it beside the run. A second is *noisy* for a bound on times when
-  - the echo alone took half of the bound or more in it (the same quantile as is judged), or
-  - the run starved: others took a fifth of the processors or more, and the run's main threads stood in line at least
-    half of the time in which they could have run, and half of the second all together (who hardly runs at all waits
-    longer than it runs on any busy machine, and is little later for it).
+The null probe (`harness.load.null_probe`) measured it beside the run; `harness.judge.delays` says how much longer it
+may have made a time, second by second. A bound on times that is missed is judged again with each time shortened by
+that: the most that one of the seconds it touches explains. It stays missed when it is missed then too, and is
+inconclusive otherwise. So what is seconds too late beside a noise of some milliseconds is missed, however busy the
+machine was.
+
 Noise of the run's own making is none: of a second in which the run took half of the processors and others less than a
 fifth, or in which a fault of its own loaded the machine. So a target that wants more processor than there is fails.
 
-A bound on times that is missed stays missed when it is missed in the quiet seconds too, by more than what the machine
-took of them. It is inconclusive when it holds there, or when they are too few to tell. It never passes by this, and
-what is not a time (failures, lost posts, order) is never excused. A run that was not measured is judged without this.
+Nothing ever passes by this, and what is not a time (failures, lost posts, order) is never excused. A run that was not
+measured is judged without this.
 """
 
 from __future__ import annotations
@@ -20,36 +20,26 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from harness.core.clock import NS_PER_S
 from harness.core.units import format_duration
 from harness.core.verdict import Check, Outcome
 from harness.judge.case import FOREVER_NS, Case, Window
+from harness.judge.delays import AFTERMATH_NS, Delay
+from harness.judge.delays import delays as delays_of
 from harness.record.noise_file import NoiseRow
 
 if TYPE_CHECKING:  # expressions know the checkers, and these this module
     from harness.judge.expressions import Threshold
 
-SHARE_OF_BOUND = 0.5
 TAKEN_SHARE = 0.2
 WAITED_SHARE = 0.5
 IN_LINE = 0.5
 OWN_SHARE = 0.5
-AFTERMATH_NS = 2 * NS_PER_S
-"""what piled up in a noisy second is worked off after it"""
 MACHINE_FAULTS = ("cpu-hog", "memory-pressure", "disk-full")
 """kinds of fault that load the whole machine on purpose"""
-
-
-@dataclass(frozen=True)
-class TimedEcho:
-    """One echo, monotonic ns."""
-
-    due_ns: int
-    took_ns: int
-    own_making: bool
-    """it came back in a second whose noise the run made itself"""
 
 
 @dataclass(frozen=True)
@@ -78,107 +68,68 @@ class Noise:
         waits = row.waited >= WAITED_SHARE and row.in_line >= IN_LINE
         return waits and row.taken >= TAKEN_SHARE and not self.is_own_making(row)
 
-    def slow(self, row: NoiseRow, threshold: Threshold) -> bool:
-        """Whether the machine alone took too much of a bound on times for it to be judged."""
-        took = aggregated([1000 * echo.took_us for echo in row.echoes], threshold) or 0
-        return took >= SHARE_OF_BOUND * threshold.bound and not self.is_own_making(row)
-
     def machine_ns(self, span: Window, threshold: Threshold) -> float | None:
         """What the machine alone took in a stretch of time, aggregated as the threshold does; None: not measured."""
-        return aggregated([echo.took_ns for echo in self._within(span)], threshold)
+        first = bisect_left(self._echoes, span.start_ns, key=itemgetter(0))
+        last = bisect_left(self._echoes, span.end_ns, key=itemgetter(0))
+        return aggregated([took_ns for _, took_ns in self._echoes[first:last]], threshold)
 
-    def noisy(self, span: Window, threshold: Threshold) -> list[Window]:
-        """Stretches that are noisy for the threshold and touch `span`, each with its aftermath, in time order."""
-        found: list[Window] = []
-        for row in self.rows:
-            end_ns = row.end_ns + AFTERMATH_NS
-            if end_ns <= span.start_ns or row.start_ns >= span.end_ns:
-                continue
-            if not self.starved(row) and not self.slow(row, threshold):
-                continue
-            if found and row.start_ns <= found[-1].end_ns:
-                found[-1] = Window(found[-1].start_ns, end_ns)
-            else:
-                found.append(Window(row.start_ns, end_ns))
-        return found
+    def explaining(self, span: Window) -> list[Delay]:
+        """What explains something of times in a stretch of time."""
+        return [d for d in self._delays if d.longest_ns and d.start_ns < span.end_ns and d.end_ns > span.start_ns]
 
-    def excuse(
-        self, span: Window, threshold: Threshold, quiet_value: Callable[[Sequence[Window]], float | None]
-    ) -> str:
+    def excuse(self, span: Window, threshold: Threshold, shortened: Callable[[Sequence[Delay]], float | None]) -> str:
         """Why a bound on times that was missed in `span` says nothing against the target; empty: it does.
 
-        `quiet_value(noisy)`: what is measured without what these stretches explain, ns; None: too little is left.
+        `shortened(delays)`: what is measured, ns, when each time is shorter by what they explain of it.
         """
-        if not self.rows or threshold.unit != "ns" or threshold.comparison not in ("<", "<="):
+        if threshold.unit != "ns" or threshold.comparison not in ("<", "<="):
             return ""
-        noisy = self.noisy(Window(span.start_ns, span.end_ns + AFTERMATH_NS), threshold)
-        value, machine_ns = quiet_value(noisy), self._quiet_machine_ns(span, threshold, noisy)
-        if value is not None and not threshold.holds(value - machine_ns):
+        delays = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS))
+        value = shortened(delays) if delays else None
+        if value is None or not threshold.holds(value):
             return ""
-        if not noisy:
-            return f"the machine alone took {format_duration(machine_ns / NS_PER_S)} of it, without which it would hold"
-        without = "too little is left" if value is None else format_duration(value / NS_PER_S)
-        return f"{self.told(span, threshold)}; without that: {without}"
+        return f"{self.told(span)}; without that: {format_duration(value / NS_PER_S)}"
 
     def excuse_total(self, span: Window, threshold: Threshold, value: float) -> str:
-        """The same for a value of which only the total is known: noisy stretches take with them what they could hold.
+        """The same for a value of which only the total is known.
 
-        So the value is unknown without them when they make up 1 % of the time, for a p(99), or any of it, for a max.
+        It is unknown without the stretches that explain what it is over the bound, when these make up 1 % of the time,
+        for a p(99), or any of it, for a max.
         """
         quantile = {"max": 1.0, "avg": 0.5}.get(threshold.aggregation, threshold.quantile)
 
-        def quiet_value(noisy: Sequence[Window]) -> float | None:
-            inside = sum(max(0, min(w.end_ns, span.end_ns) - max(w.start_ns, span.start_ns)) for w in noisy)
-            return None if inside and inside >= (1 - quantile) * (span.end_ns - span.start_ns) else value
+        def shortened(delays: Sequence[Delay]) -> float | None:
+            able = [d for d in delays if threshold.holds(value - d.longest_ns)]
+            inside = _covered(able, span)
+            enough = inside and inside >= (1 - quantile) * (span.end_ns - span.start_ns)
+            return value - max(d.longest_ns for d in able) if enough else None
 
-        return self.excuse(span, threshold, quiet_value)
-
-    def _quiet_machine_ns(self, span: Window, threshold: Threshold, noisy: Sequence[Window]) -> float:
-        """What the machine took of answers due outside `noisy`; what the run made itself counts as nothing."""
-        quiet = [
-            0 if echo.own_making else echo.took_ns
-            for echo in self._within(span)
-            if not any(echo.due_ns < w.end_ns and echo.due_ns + echo.took_ns > w.start_ns for w in noisy)
-        ]
-        return aggregated(quiet, threshold) or 0.0
+        return self.excuse(span, threshold, shortened)
 
     @cached_property
-    def _echoes(self) -> list[TimedEcho]:
-        """All echoes in the order of their due times, which is that of their answers."""
-        return [
-            TimedEcho(row.start_ns + 1000 * echo.due_us, 1000 * echo.took_us, self.is_own_making(row))
-            for row in self.rows
-            for echo in row.echoes
-        ]
+    def _delays(self) -> list[Delay]:
+        return list(delays_of(self.rows, [self.is_own_making(row) for row in self.rows]))
 
-    def _within(self, span: Window) -> list[TimedEcho]:
-        """Echoes due in a stretch of time."""
-        first = bisect_left(self._echoes, span.start_ns, key=lambda echo: echo.due_ns)
-        return self._echoes[first : bisect_left(self._echoes, span.end_ns, key=lambda echo: echo.due_ns)]
+    @cached_property
+    def _echoes(self) -> list[tuple[int, int]]:
+        """(due, took) of all echoes, monotonic ns, in the order of their due times, which is that of their answers."""
+        return [(row.start_ns + 1000 * echo.due_us, 1000 * echo.took_us) for row in self.rows for echo in row.echoes]
 
-    def told(self, span: Window, threshold: Threshold) -> str:
-        """What made noisy seconds of a stretch of time noisy; if it has none, those just before and after it."""
-        around = Window(span.start_ns - AFTERMATH_NS, span.end_ns + AFTERMATH_NS)
-        starved, slow = self._noisy_rows(span, threshold)
-        if not starved + slow:
-            starved, slow = self._noisy_rows(around, threshold)
-        said = []
-        if starved:
+    def told(self, span: Window) -> str:
+        """What the machine was like in a stretch of time (and just after it), and what that explains at most."""
+        near = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS))
+        said = [f"explains up to {format_duration(max((d.longest_ns for d in near), default=0) / NS_PER_S)} of a time"]
+        rows = [row for row in self.rows if row.start_ns < span.end_ns and row.end_ns > span.start_ns]
+        if starved := [row for row in rows if self.starved(row)]:
             said.append(
                 f"for {_seconds(starved)} others took {_percent(starved, 'taken')} of the processors (the hypervisor "
                 f"{_percent(starved, 'steal')}), and the run stood in line {_percent(starved, 'waited')} of the time "
                 f"in which it could have run"
             )
-        if slow:
-            worst = max(aggregated([1000 * echo.took_us for echo in row.echoes], threshold) or 0 for row in slow)
-            said.append(f"for {_seconds(slow)} an echo on this machine alone took up to {format_duration(worst / 1e9)}")
-        return "the machine was noisy: " + ", and ".join(said)
-
-    def _noisy_rows(self, span: Window, threshold: Threshold) -> tuple[list[NoiseRow], list[NoiseRow]]:
-        """Lines that touch a stretch of time and starved, and others in which the machine was too slow."""
-        near = [row for row in self.rows if row.start_ns < span.end_ns and row.end_ns > span.start_ns]
-        starved = [row for row in near if self.starved(row)]
-        return starved, [row for row in near if not self.starved(row) and self.slow(row, threshold)]
+        if echoes := [echo.took_us for row in rows for echo in row.echoes]:
+            said.append(f"an echo on this machine alone took up to {format_duration(max(echoes) / 1e6)}")
+        return "the machine was noisy: it " + "; ".join(said)
 
 
 def excused(check: Check, why: str) -> Check:
@@ -204,14 +155,38 @@ def aggregated(values: Sequence[float], threshold: Threshold) -> float | None:
             return sorted(values)[max(0, math.ceil(len(values) * threshold.quantile) - 1)]
 
 
-def unexplained(noisy: Sequence[Window], start: str, end: str, bound_ns: float | str) -> str:
-    """SQL condition on the columns `start` and `end` of a time: it touches no noisy stretch, or is over the bound
-    (which may be SQL too) also without the parts that lie in one.
+def explained_ns(delays: Sequence[Delay], start: str, end: str) -> str:
+    """SQL: what the machine explains at most of the time from column `start` to column `end`, ns."""
+    if not delays:
+        return "0"
+    first_ns = delays[0].start_ns
+    most = [0] * (-(-(max(d.end_ns for d in delays) - first_ns) // NS_PER_S))
+    for delay in delays:
+        for cell in range((delay.start_ns - first_ns) // NS_PER_S, -(-(delay.end_ns - first_ns) // NS_PER_S)):
+            most[cell] = max(most[cell], delay.longest_ns)
+    cells = f"greatest(0, {start} - {first_ns}) // {NS_PER_S} + 1 : ({end} - {first_ns}) // {NS_PER_S} + 1"
+    return f"CASE WHEN {end} < {first_ns} THEN 0 ELSE coalesce(list_max(({most}::BIGINT[])[{cells}]), 0) END"
+
+
+def unexplained(delays: Sequence[Delay], start: str, end: str, bound_ns: float | str) -> str:
+    """SQL condition on the columns `start` and `end` of a time: it is over the bound (which may be SQL too) also when
+    shortened by what the machine explains, or this explains nothing of it.
     """
-    if not noisy:
+    if not delays:
         return "true"
-    touched = " + ".join(f"greatest(0, least({end}, {w.end_ns}) - greatest({start}, {w.start_ns}))" for w in noisy)
-    return f"({touched} = 0 OR {end} - {start} - ({touched}) > {bound_ns})"
+    explained = explained_ns(delays, start, end)
+    return f"({explained} = 0 OR {end} - {start} - {explained} > {bound_ns})"
+
+
+def _covered(stretches: Sequence[Delay], span: Window) -> int:
+    """How much of a stretch of time others, in time order, cover, ns."""
+    covered = 0
+    until_ns = span.start_ns
+    for stretch in stretches:
+        start_ns, end_ns = max(until_ns, stretch.start_ns), min(stretch.end_ns, span.end_ns)
+        covered += max(0, end_ns - start_ns)
+        until_ns = max(until_ns, end_ns)
+    return covered
 
 
 def _seconds(rows: Sequence[NoiseRow]) -> str:

@@ -6,8 +6,8 @@ no region is silent: one that had reads (or events) in at least 80 % of the base
 percentile of few samples is the highest of them: a window is judged more strictly than its phase. Service has
 recovered at the start of the first of 3 normal windows in a row; windows are counted from the undo. When another fault
 strikes before that, or is still active, recovery is measured after the later one. A fault without a witness has nothing
-to recover from that is known: its check never passes. A recovery that is too late only if windows count in which the
-machine was noisy is inconclusive (`harness.judge.noise`).
+to recover from that is known: its check never passes. A recovery that is too late by no more than the machine explains
+is inconclusive (`harness.judge.noise`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from harness.core.clock import NS_PER_MS, NS_PER_S
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.case import FOREVER_NS, Fault, Phase
 from harness.judge.case import Window as Stretch
+from harness.judge.delays import Delay
 from harness.judge.expressions import Slo, parse_slos
 from harness.judge.invariants.witness import without_witness
-from harness.judge.noise import excused
+from harness.judge.noise import excused, explained_ns
 from harness.judge.slos import aggregate
 from harness.judge.trial import Trial, doubted
 
 WINDOW_NS = NS_PER_S
 IN_A_ROW = 3
+STALLED_NS = NS_PER_S // 2
+"""how long a process must stand in line to excuse whatever failed in a window"""
 USUAL = {
     "feed_read": ("feed_read", "p(99) <= 500ms"),
     "post_to_event": ("post_to_event{author:ordinary}", "p(95) <= 500ms"),
@@ -162,27 +165,33 @@ def _judge_fault(trial: Trial, fault: Fault, bound_s: float, slos: Sequence[Slo]
 
 
 def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: Sequence[Slo], check: Check) -> Check:
-    """Recovery that is too late only if windows count in which the machine was noisy is inconclusive.
+    """Recovery that is too late by no more than the machine explains is inconclusive.
 
-    Whatever happened in them: a starved target refuses as well. That ops failed is judged by the thresholds on that.
+    Times count as far as it does not explain them. A window without a time that is too long then is left out when a
+    process stood in line for half a second or more, whatever failed in it (a starved target refuses as well; that is
+    judged by the thresholds on failures). And what recovers in one thread is late by all that a process stood in line.
     """
-    if check.verdict is not Outcome.FAIL or check.bound is None:
-        return check
     span = Stretch(undone_ns, undone_ns + len(windows) * WINDOW_NS)
-    for threshold in (t for slo in slos for t in slo.thresholds):
-        noisy = trial.noise.noisy(span, threshold)
-        quiet = [w for k, w in enumerate(windows) if not _touches(noisy, undone_ns + k * WINDOW_NS)]
-        first = recovered_after(quiet)
-        is_late = len(quiet) - IN_A_ROW >= check.bound if first is None else first > check.bound
-        if noisy and not is_late:
-            without = "too little is left" if first is None else f"normal after {first} s"
-            return excused(check, f"{trial.noise.told(span, threshold)}; without that: {without}")
-    return check
+    delays = trial.noise.explaining(span)
+    if check.verdict is not Outcome.FAIL or check.bound is None or not delays:
+        return check
+    missed = _missed(trial, slos, undone_ns, len(windows), delays)
+    stalled = [delay for delay in delays if delay.lost_ns >= STALLED_NS]
+    quiet = [k for k in range(len(windows)) if missed[k] or not _touches(stalled, undone_ns + k * WINDOW_NS)]
+    first = recovered_after([replace(windows[k], missed=tuple(missed[k])) for k in quiet])
+    least_s = max(0, len(quiet) - IN_A_ROW) if first is None else first
+    until_ns = undone_ns + (quiet[least_s] if quiet else 0) * WINDOW_NS
+    lost_s = sum(d.lost_ns for d in delays if d.lost_ns < STALLED_NS and undone_ns <= d.start_ns < until_ns) / NS_PER_S
+    late_s = least_s - lost_s - check.bound
+    if late_s > 0 or (first is None and late_s == 0):
+        return check
+    without = f"{'not yet' if first is None else 'normal'} after {least_s} s, {lost_s:.1f} s of them in line"
+    return excused(check, f"{trial.noise.told(span)}; without that: {without}")
 
 
-def _touches(noisy: Sequence[Stretch], start_ns: int) -> bool:
+def _touches(stretches: Sequence[Delay], start_ns: int) -> bool:
     """Whether one of the stretches touches the window that begins there."""
-    return any(start_ns < stretch.end_ns and start_ns + WINDOW_NS > stretch.start_ns for stretch in noisy)
+    return any(start_ns < stretch.end_ns and start_ns + WINDOW_NS > stretch.start_ns for stretch in stretches)
 
 
 def _interrupted_by(faults: Sequence[Fault], fault: Fault, first: int | None) -> Fault | None:
@@ -227,16 +236,24 @@ def _windows(trial: Trial, undone_ns: int, slos: Sequence[Slo]) -> list[Window]:
     return [replace(Window(*measured.get(k, ())), silent=silent[k], missed=tuple(missed[k])) for k in range(count)]
 
 
-def _missed(trial: Trial, slos: Sequence[Slo], start_ns: int, count: int) -> list[list[str]]:
-    """The thresholds that do not hold in each of `count` windows from `start_ns` on, in words."""
+def _missed(
+    trial: Trial, slos: Sequence[Slo], start_ns: int, count: int, delays: Sequence[Delay] = ()
+) -> list[list[str]]:
+    """The thresholds that do not hold in each of `count` windows from `start_ns` on, in words.
+
+    Each time is shortened by what `delays` explain of it.
+    """
+    shortened = f"greatest(0, value_ns - {explained_ns(delays, 'due_ns', '(due_ns + value_ns)')}) AS value_ns"
     missed: list[list[str]] = [[] for _ in range(count)]
     for slo in slos:
         tags = {name: value for name, value in slo.tags.items() if name != "phase"}
         where = "".join(f" AND {name} = ${name}" for name in tags)
         for threshold in slo.thresholds:
             rows = trial.rows(
-                f"""SELECT (due_ns - $start) // $width AS k, {aggregate(threshold)} FROM sample
-                    WHERE metric = $metric AND due_ns >= $start AND due_ns < $until{where} GROUP BY 1 ORDER BY 1""",
+                f"""SELECT (due_ns - $start) // $width AS k, {aggregate(threshold)}
+                    FROM (SELECT * REPLACE ({shortened}) FROM sample
+                          WHERE metric = $metric AND due_ns >= $start AND due_ns < $until{where})
+                    GROUP BY 1 ORDER BY 1""",
                 metric=slo.metric,
                 **tags,
                 **_span(start_ns, count),

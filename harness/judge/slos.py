@@ -18,9 +18,10 @@ from harness.core.units import format_duration
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
 from harness.judge.case import Phase, Window
+from harness.judge.delays import Delay
 from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
-from harness.judge.noise import excused, unexplained
+from harness.judge.noise import excused, explained_ns
 from harness.judge.power import bound_reached, needed_for
 from harness.judge.trial import Trial, doubted
 
@@ -132,19 +133,21 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
 def _weigh_noise(
     trial: Trial, phase: Phase, threshold: Threshold, check: Check, rows: str, values: dict[str, Any]
 ) -> None:
-    """State what the machine alone took; a bound that is missed by its noise is inconclusive."""
+    """State what the machine alone took; a bound that is missed by no more than its noise is inconclusive."""
     span = Window(phase.start_ns, phase.end_ns)
     check.machine = _machine(trial, span, threshold)
 
-    def quiet_value(noisy: Sequence[Window]) -> float | None:
-        condition = unexplained(noisy, "due_ns", "(due_ns + value_ns)", threshold.bound)
-        [(count, value)] = trial.rows(
-            f"SELECT count(*) FILTER (ok), {aggregate(threshold)} FROM sample WHERE {rows} AND {condition}", **values
+    def shortened(delays: Sequence[Delay]) -> float | None:
+        explained = explained_ns(delays, "due_ns", "(due_ns + value_ns)")
+        [(value,)] = trial.rows(
+            f"""SELECT {aggregate(threshold)} FROM (
+                  SELECT ok, greatest(0, value_ns - {explained}) AS value_ns FROM sample WHERE {rows})""",
+            **values,
         )
-        return float(value) if count >= needed_samples(threshold) else None
+        return None if value is None else float(value)
 
     if check.verdict is Outcome.FAIL:
-        excused(check, trial.noise.excuse(span, threshold, quiet_value))
+        excused(check, trial.noise.excuse(span, threshold, shortened))
 
 
 def _machine(trial: Trial, span: Window, threshold: Threshold) -> float | None:

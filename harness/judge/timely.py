@@ -1,9 +1,9 @@
 """Invariants that are promises of time, judged beside the machine: visibility, cross_region, and those that give what
 is said a time to get around, eligibility and honest_degradation.
 
-When one fails, it is checked again on what noisy seconds do not explain (`harness.judge.noise`): the checker leaves out
-what they do (`Trial.doubtful`). It stays failed when it fails there too, and is inconclusive otherwise. All other
-invariants are of consistency: no machine is so slow that an acknowledged post may be lost.
+When one fails, it is checked again with each time shortened by what the machine explains of it (`harness.judge.noise`,
+`Trial.doubtful`): late is only what is later than that. It stays failed when it fails then too, and is inconclusive
+otherwise. All other invariants are of consistency: no machine is so slow that an acknowledged post may be lost.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def judge_invariant(trial: Trial, name: str) -> Check:
     if check.unit == "ms":
         machine_ns = trial.noise.machine_ns(span, threshold)
         check.machine = None if machine_ns is None else machine_ns / NS_PER_MS
-    noisy = trial.noise.noisy(span, threshold)
-    if check.verdict is not Outcome.FAIL or not noisy:
+    explaining = trial.noise.explaining(span)
+    if check.verdict is not Outcome.FAIL or not explaining:
         return check
-    quiet = run_checker(name, CHECKERS[name], replace(trial, doubtful=tuple(noisy)))
+    quiet = run_checker(name, CHECKERS[name], replace(trial, doubtful=tuple(explaining)))
     if quiet.verdict is Outcome.FAIL:
         return check
-    return excused(check, f"{trial.noise.told(span, threshold)}; without that: {quiet.reason}")
+    return excused(check, f"{trial.noise.told(span)}; without that: {quiet.reason}")

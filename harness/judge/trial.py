@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.verdict import Check, CheckKind, Outcome
-from harness.judge.case import EVIDENCE_LIMIT, Case, Window
+from harness.judge.case import EVIDENCE_LIMIT, Case
+from harness.judge.delays import Delay
 from harness.judge.noise import Noise
 from harness.judge.power import power_text
 from harness.judge.tables import WITHDRAWALS
@@ -65,8 +66,8 @@ class Trial:
 
     case: Case
     con: duckdb.DuckDBPyConnection
-    doubtful: tuple[Window, ...] = ()
-    """stretches of time in which the machine was noisy, to be left out by invariants that promise a time"""
+    doubtful: tuple[Delay, ...] = ()
+    """what the machine explains of times, for invariants that promise one: they judge what is later than that"""
 
     def rows(self, sql: str, **values: Any) -> list[Any]:
         """All rows of a query; `$name` in it stands for the keyword `name`."""

@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.clock import NS_PER_S, now_ns
+from harness.record.noise_file import MainThread
 
 SCAN_EVERY_S = 2.0
 SCAN_COST = 0.002
 """most that looking through all processes may take of a core: with many processes it is done less often"""
+LEAST_WAIT_US = 1000
+"""who waited less between two looks, and slept, is not named"""
+BUSY = 0.9
+"""who ran for that share is named"""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _READ_BYTES = 1 << 16
 
@@ -30,6 +35,8 @@ class Use:
     own: float = 0.0
     waited: float = 0.0
     in_line: float = 0.0
+    processors: float = 1
+    processes: list[MainThread] = field(default_factory=list)
     running: int = 0
     load: float = 0.0
     pressure_cpu: float | None = None
@@ -56,6 +63,13 @@ class Account:
     """of its main thread"""
     waited_ns: int
     """the same thread, ready to run, in line"""
+    turns: int
+    """how often it got a processor"""
+
+    def since(self, before: Account, pid: int) -> MainThread:
+        """What the main thread of process `pid` did since then."""
+        ran_ns, waited_ns = self.ran_ns - before.ran_ns, self.waited_ns - before.waited_ns
+        return MainThread(pid, ran_ns // 1000, waited_ns // 1000, self.turns - before.turns)
 
 
 class Machine:
@@ -80,7 +94,8 @@ class Machine:
         self._looked_ns = ended_ns
         processor, before = self._read_processor(), self._processor
         self._processor = processor
-        own_s, ran_s, waited_s = self._own()
+        own_s, threads = self._own()
+        ran_s, waited_s = sum(t.ran_us for t in threads) / 1e6, sum(t.waited_us for t in threads) / 1e6
         total = max(1, processor.total - before.total)
         busy = (processor.busy - before.busy) / total
         running, load = read_load()
@@ -91,6 +106,8 @@ class Machine:
             own=_share(own_s / seconds / min(self._quota, len(self._cores))),
             waited=_share(waited_s / (ran_s + waited_s or 1.0)),
             in_line=round(waited_s / seconds, 4),
+            processors=round(min(self._quota, len(self._cores)), 2),
+            processes=[t for t in threads if t.waited_us >= LEAST_WAIT_US or t.ran_us >= BUSY * 1e6 * seconds],
             running=running,
             load=load,
             pressure_cpu=pressure["cpu"],
@@ -98,9 +115,10 @@ class Machine:
             pressure_io=pressure["io"],
         )
 
-    def _own(self) -> tuple[float, float, float]:
-        """Processor seconds of the run's processes; seconds that their main threads ran, and stood in line."""
-        ticks = ran_ns = waited_ns = 0
+    def _own(self) -> tuple[float, list[MainThread]]:
+        """Processor seconds of the run's processes, and what their main threads did."""
+        ticks = 0
+        threads: list[MainThread] = []
         gone = False
         for pid, before in list(self._accounts.items()):
             account = read_account(pid)
@@ -110,12 +128,11 @@ class Machine:
                 continue
             self._accounts[pid] = account
             ticks += account.ticks - before.ticks
-            ran_ns += account.ran_ns - before.ran_ns
-            waited_ns += account.waited_ns - before.waited_ns
+            threads.append(account.since(before, pid))
         pause_ns = max(SCAN_EVERY_S * NS_PER_S, self._scan_cost_ns / SCAN_COST)
         if gone or now_ns() - self._scanned_ns >= pause_ns:
             self._scan()
-        return ticks / _TICKS_PER_S, ran_ns / NS_PER_S, waited_ns / NS_PER_S
+        return ticks / _TICKS_PER_S, threads
 
     def _scan(self) -> None:
         """Find the run's processes; what new ones did before is not counted."""
@@ -159,8 +176,8 @@ def read_account(pid: int) -> Account | None:
     if not stat:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
-    ran, waited, *_ = (_read(f"/proc/{pid}/schedstat") or b"0 0").split()
-    return Account(int(fields[11]) + int(fields[12]), int(ran), int(waited))
+    ran, waited, turns = map(int, (_read(f"/proc/{pid}/schedstat") or b"0 0 0").split())
+    return Account(int(fields[11]) + int(fields[12]), ran, waited, turns)
 
 
 def read_parents() -> dict[int, int]:

@@ -22,6 +22,17 @@ class Echo(msgspec.Struct, array_like=True, frozen=True):
     """from the due time to the answer"""
 
 
+class MainThread(msgspec.Struct, array_like=True, frozen=True):
+    """The main thread of one process of the run in one line."""
+
+    pid: int
+    ran_us: int
+    waited_us: int
+    """ready to run, in line; what began before the line and ended in it is in it whole"""
+    turns: int
+    """how often it got a processor"""
+
+
 class NoiseRow(msgspec.Struct, kw_only=True, frozen=True):
     """About a second of the machine; monotonic times. Echoes stand in the line in which their answer came."""
 
@@ -40,6 +51,10 @@ class NoiseRow(msgspec.Struct, kw_only=True, frozen=True):
     """of the time in which the run's main threads could have run, the share they stood in line"""
     in_line: float = 0.0
     """how many of these threads stood in line, on average over the time"""
+    processors: float = 1
+    """how many the run may use"""
+    processes: list[MainThread] = []
+    """those that stood in line for a millisecond or more, or ran nearly all the time"""
     running: int = 0
     """threads that ran or stood in line when the line was written, everywhere on the machine"""
     load: float = 0.0

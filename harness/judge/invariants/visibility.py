@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from harness.judge.case import EVIDENCE_LIMIT
 from harness.judge.evidence import Moment, story
-from harness.judge.noise import unexplained
+from harness.judge.noise import explained_ns
 from harness.judge.trial import Checker, Finding, Trial
 
 _QUANTILE = 0.99
 _PAIRS = """
 CREATE OR REPLACE TEMP TABLE staleness AS
 SELECT c.pid, c."user", any_value(c.celebrity) AS celebrity, any_value(c.ack_ns) AS ack_ns,
-       max(CASE WHEN c.present THEN 0 ELSE c.age_ns END) AS stale_ns,
+       max(CASE WHEN c.present THEN 0 ELSE greatest(0, c.age_ns - {explained}) END) AS stale_ns,
        max(c.sent_ns) FILTER (NOT c.present) AS sent_ns
 FROM covered c
 WHERE NOT c.remote AND NOT c.own {undisturbed} GROUP BY c.pid, c."user"
@@ -32,8 +32,8 @@ def check(trial: Trial) -> Finding:
     """Measure how long posts stayed invisible to followers who looked."""
     case = trial.case
     calm = "".join(f" AND NOT (c.sent_ns >= {w.start_ns} AND c.ack_ns < {w.end_ns})" for w in case.fault_windows)
-    calm += f" AND {unexplained(trial.doubtful, 'c.ack_ns', 'c.sent_ns', case.visibility_ns)}"
-    trial.con.execute(_PAIRS.format(undisturbed=calm))
+    explained = explained_ns(trial.doubtful, "c.ack_ns", "c.sent_ns")
+    trial.con.execute(_PAIRS.format(undisturbed=calm, explained=explained))
     bounds = {False: case.visibility_ns, True: case.celebrity_ns}
     notes, late, evidence, measured = [], 0, [], None
     seen = 0

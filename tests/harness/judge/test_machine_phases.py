@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_history import AWAY, ns
+from made_history import AWAY, HOME, ns
 
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
@@ -11,9 +11,11 @@ from harness.judge.expressions import parse_expectations
 from harness.judge.machine import echoes_per_line, machine_phases
 from harness.judge.recovery import judge_recovery
 from harness.judge.timely import PROMISES, judge_invariant
-from harness.record.noise_file import Echo, NoiseRow
+from harness.record.noise_file import Echo, MainThread, NoiseRow
 
-STARVED = {"outside": 0.6, "steal": 0.2, "waited": 0.9, "in_line": 2.0}
+STARVED = {"outside": 0.6, "steal": 0.2, "waited": 0.9, "in_line": 2.0, "processors": 2}
+STARVED["processes"] = [MainThread(7, 90_000, 900_000, 300)]  # it never slept
+BUSY = {**STARVED, "processes": [MainThread(7, 100_000, 300_000, 300)]}  # 145 ms at most
 
 
 def line(second, took_ms=0.5, *, length=1.0, **shares):
@@ -82,9 +84,18 @@ def test_visibility_that_noise_explains_is_inconclusive(made):
     assert "for 8 s others took 80 % of the processors" in check.reason
 
 
-def test_visibility_that_is_later_than_noise_explains_fails(made):
-    h = invisible(made, until=19.0)
-    h.noise = [line(k, **(STARVED if k == 5 else {})) for k in range(20)]
+@pytest.mark.parametrize(
+    ("until", "how", "noisy"),
+    [
+        (19.0, STARVED, range(5, 6)),
+        (9.0, BUSY, range(20)),  # noisy all the time, but not by seconds
+        (9.0, STARVED, range(5, 6)),
+        (12.0, STARVED, range(13, 20)),
+    ],
+)
+def test_visibility_that_is_later_than_noise_explains_fails(made, until, how, noisy):
+    h = invisible(made, until=until)
+    h.noise = [line(k, **(how if k in noisy else {})) for k in range(20)]
     assert visibility(h).verdict is Outcome.FAIL
 
 
@@ -128,6 +139,31 @@ def test_so_is_what_takes_long_to_get_around(made, name, read, noisy, verdict):
         assert judge_invariant(trial, name).verdict is verdict
 
 
+@pytest.mark.parametrize(("name", "read"), [("eligibility", 8.0), ("honest_degradation", 11.0), ("cross_region", 9.0)])
+def test_seconds_are_not_excused_by_a_machine_that_is_busy_all_the_time(made, name, read):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "p1", at=1.0)
+    h.read(1, ["p1"], at=4.0)
+    h.post(7, "p2", at=5.0)
+    h.op(OpKind.DELETE, 7, at=5.0, post="p1")
+    h.read(1, ["p1"], at=read, region=AWAY if name == "cross_region" else HOME)
+    h.noise = [line(k, **BUSY) for k in range(30)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, name).verdict is Outcome.FAIL
+
+
+@pytest.mark.parametrize(("late", "verdict"), [((), Outcome.INCONCLUSIVE), ((11.0,), Outcome.FAIL)])
+def test_one_that_is_later_than_noise_explains_is_enough(made, late, verdict):
+    h = made({1: [7]}, length=30.0)
+    h.post(7, "p1", at=1.0)
+    h.op(OpKind.DELETE, 7, at=5.0, post="p1")
+    for at in (7.05, 7.1, *late):  # it may take 2 s to get around
+        h.read(1, ["p1"], at=at)
+    h.noise = [line(k, **BUSY) for k in range(30)]
+    with h.trial() as trial:
+        assert judge_invariant(trial, "eligibility").verdict is verdict
+
+
 def test_what_took_something_away_from_himself_is_no_matter_of_time(made):
     h = made({1: [7]}, length=30.0)
     h.post(7, "p1", at=1.0)
@@ -149,7 +185,7 @@ def test_nor_is_what_a_final_read_still_shows(made, read, verdict):
         assert judge_invariant(trial, "eligibility").verdict is verdict
 
 
-def recovery(made, slow_until, noisy, failed_until=0.0, length=40.0):
+def recovery(made, slow_until, noisy, failed_until=0.0, length=40.0, how=STARVED):
     """A fault undone at 10 s; reads are slow, or fail, until then."""
     h = made({1: [7]}, length=length)
     h.baseline = 5.0
@@ -159,7 +195,7 @@ def recovery(made, slow_until, noisy, failed_until=0.0, length=40.0):
         slow = 10 <= at < slow_until
         outcome = OpOutcome.FAIL if 10 <= at < failed_until else OpOutcome.OK
         h.read(1, [], at=at, took=0.8 if slow else 0.01, outcome=outcome)
-    h.noise = [line(k, **(STARVED if k in noisy else {})) for k in range(40)]
+    h.noise = [line(k, **(how if k in noisy else {})) for k in range(40)]
     expected = parse_expectations({"feed_read": ("p(99) <= 200ms",), "recovery": ("<= 5s",), "invariants": ()})
     with h.trial() as trial:
         [check] = judge_recovery(trial, 5.0, expected.slos)
@@ -182,7 +218,21 @@ def test_a_recovery_that_is_late_by_noise_alone_is_inconclusive(made):
     late = recovery(made, 25.0, range(13, 25))
     assert late.verdict is Outcome.INCONCLUSIVE
     assert late.reason.startswith("normal from 15 s after the undo")
-    assert late.reason.endswith("without that: normal after 3 s")
+    assert late.reason.endswith("without that: normal after 3 s, 0.0 s of them in line")
+
+
+def test_a_recovery_that_is_later_than_a_busy_machine_explains_fails(made):
+    assert recovery(made, 25.0, range(40), how=BUSY).verdict is Outcome.FAIL
+
+
+def test_a_busy_machine_with_stalls_does_not_explain_times_that_are_longer(made):
+    stalls = {**BUSY, "processes": [MainThread(7, 100_000, 600_000, 900)]}  # 182 ms at most: 0.8 s are 0.4 s too much
+    assert recovery(made, 25.0, range(40), how=stalls).verdict is Outcome.FAIL
+    assert recovery(made, 10.0, range(40), how=stalls, failed_until=25.0).verdict is Outcome.INCONCLUSIVE
+
+
+def test_work_in_one_thread_is_late_by_what_it_stood_in_line(made):
+    assert recovery(made, 16.0, range(40), how=BUSY).verdict is Outcome.INCONCLUSIVE  # 6 s, of them 1.8 s in line
 
 
 def test_a_window_in_noise_is_unknown_whatever_failed_in_it(made):
@@ -190,9 +240,7 @@ def test_a_window_in_noise_is_unknown_whatever_failed_in_it(made):
 
 
 def test_too_few_quiet_seconds_tell_nothing_of_a_recovery(made):
-    late = recovery(made, 40.0, range(13, 40))
-    assert late.verdict is Outcome.INCONCLUSIVE
-    assert late.reason.endswith("without that: too little is left")
+    assert recovery(made, 40.0, range(13, 40)).verdict is Outcome.INCONCLUSIVE
 
 
 def test_one_noisy_second_does_not_excuse_a_recovery(made):
