@@ -26,8 +26,9 @@ from reference_server.events import PostEvent
 from reference_server.process import die_with_parent
 from reference_server.settings import Region, Settings, write_settings
 from reference_server.timeline.cached import CachedTimeline, gen_key, make_value, newest_part, timeline_key
-from reference_server.timeline.entry import SLOT_DTYPE, make_seq
+from reference_server.timeline.entry import make_seq
 from reference_server.timeline.memcached import Memcached, set_command
+from reference_server.timeline.slots import SLOT_DTYPE
 
 USERS = 1_000
 ENTRIES = 800

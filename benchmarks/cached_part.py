@@ -19,9 +19,10 @@ import uvloop
 from benchmarks._lane import machine, start_memcached
 from reference_server.flags import Flags
 from reference_server.timeline.cached import make_value, timeline_key
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE
+from reference_server.timeline.entry import SLOT_BYTES
 from reference_server.timeline.index import Index
 from reference_server.timeline.memcached import Memcached, set_command
+from reference_server.timeline.slots import SLOT_DTYPE
 
 TARGET_RATIO = 1.5
 WHOLE, PART = 800, Flags().cached_entries

@@ -28,10 +28,11 @@ from benchmarks._lane import PostSource, machine, open_lane
 from reference_server import rpc
 from reference_server.rpc import RpcClient, RpcError, RpcUnavailable
 from reference_server.timeline.cached import CachedTimeline
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, make_seq
+from reference_server.timeline.entry import SLOT_BYTES, make_seq
 from reference_server.timeline.lane_service import LaneService
 from reference_server.timeline.merge import ColdMerge
 from reference_server.timeline.owner import LaneOwner
+from reference_server.timeline.slots import SLOT_DTYPE
 
 PACED_MS, FLAT_OUT_MS = 10.0, 50.0
 """the p99 wanted"""

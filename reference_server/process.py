@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import uvloop
 from prometheus_client import REGISTRY, generate_latest
 
-from reference_server.flags import FlagWatch
+from reference_server.flags.watch import FlagWatch
 from reference_server.inner_links import seen_by
 from reference_server.observability.logs import configure_logging
 from reference_server.observability.process_metrics import observed

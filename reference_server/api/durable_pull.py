@@ -14,7 +14,7 @@ from reference_server.api.graph_view import GraphUnavailable, GraphView
 from reference_server.durable import DurableReader, DurableUnavailable, PostKey
 from reference_server.timeline.cached import Slots
 from reference_server.timeline.display import Key, Row
-from reference_server.timeline.entry import SLOT_DTYPE
+from reference_server.timeline.slots import SLOT_DTYPE
 
 _log = logging.getLogger(__name__)
 

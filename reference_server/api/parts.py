@@ -25,7 +25,7 @@ from reference_server.api.problems import Problem, UnknownEffect
 from reference_server.api.profile_cache import ProfileCache
 from reference_server.durable import DurableReader, SqliteReader
 from reference_server.durable.sqlite_writer import FILE_NAME
-from reference_server.flags import FlagWatch
+from reference_server.flags.watch import FlagWatch
 from reference_server.inner_links import seen_by
 from reference_server.queue import Backpressure, Queue, QueueUnavailable
 from reference_server.rpc import RpcClient

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from reference_server.partition import lanes_of
+from reference_server.partition_arrays import lanes_of
 from reference_server.seeding import HistoryPosts, Population, history_posts
 from reference_server.timeline.cached import CachedTimeline, newest_part
-from reference_server.timeline.entry import EPOCH_SHIFT, SLOT_BYTES, SLOT_DTYPE, make_seq
+from reference_server.timeline.entry import EPOCH_SHIFT, SLOT_BYTES, make_seq
 from reference_server.timeline.index import Users
 from reference_server.timeline.owner import LaneOwner
+from reference_server.timeline.slots import SLOT_DTYPE
 from reference_server.timeline.wal import Kind, Wal
 
 _log = logging.getLogger(__name__)

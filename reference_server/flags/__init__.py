@@ -10,7 +10,6 @@ from reference_server.flags.registry import (
     make_flags,
     parse_flag,
 )
-from reference_server.flags.watch import FlagWatch
 
 __all__ = [
     "FLAGS",
@@ -18,7 +17,6 @@ __all__ = [
     "START_ONLY",
     "FlagInfo",
     "FlagInvalid",
-    "FlagWatch",
     "Flags",
     "make_flags",
     "parse_flag",

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from reference_server.graph.base import Inverse
 from reference_server.graph.changes import Applied, Changes
-from reference_server.partition import lanes_of
+from reference_server.partition_arrays import lanes_of
 from reference_server.seeding import Population
 
 PAGE = 1000

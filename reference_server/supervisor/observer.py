@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reference_server.flags import Flags, FlagWatch
+from reference_server.flags import Flags
+from reference_server.flags.watch import FlagWatch
 from reference_server.observability.scrapes import Series, scrape_all
 from reference_server.settings import Region, Settings, read_settings
 from reference_server.supervisor.control import StackStatus, read_endpoints, stack_status_now

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE
+from reference_server.timeline.entry import SLOT_BYTES
+from reference_server.timeline.slots import SLOT_DTYPE
 
 Slots = npt.NDArray[np.void]
 MAGIC = b"\xff\xffT3"

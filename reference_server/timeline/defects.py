@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reference_server.settings import Every, Settings
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, STATUS_BITS, Status
+from reference_server.timeline.entry import SLOT_BYTES, STATUS_BITS, Status
+from reference_server.timeline.slots import SLOT_DTYPE
 
 _EARLY_S = 6.0
 _PASSED_OVER = 5

@@ -10,15 +10,9 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-import numpy as np
-
 ENTRY = struct.Struct(">16sQqfB")
 ENTRY_BYTES = ENTRY.size
 SLOT_BYTES = 8 + ENTRY_BYTES
-SLOT_DTYPE = np.dtype(
-    [("seq", ">u8"), ("id", "V16"), ("ts_us", ">u8"), ("author", ">i8"), ("score", ">f4"), ("status", "u1")]
-)
-"""numpy view of an array of slots; itemsize is SLOT_BYTES; `status` is the whole last byte"""
 
 
 class Status(IntEnum):

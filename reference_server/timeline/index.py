@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, make_seq, with_status
+from reference_server.timeline.entry import SLOT_BYTES, Status, make_seq, with_status
 from reference_server.timeline.posted import Posted
+from reference_server.timeline.slots import SLOT_DTYPE
 
 Users = npt.NDArray[np.uint32]
 LONGEST = 1200

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from reference_server.partition import nodes_of
+from reference_server.partition_arrays import nodes_of
 from reference_server.timeline.cache_writer import TIMEOUT_S, Cached, CacheWriter
 from reference_server.timeline.cached import CachedTimeline, make_value, timeline_key
 from reference_server.timeline.index import Users, picker

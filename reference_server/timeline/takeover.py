@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_server.partition import lanes_of
+from reference_server.partition_arrays import lanes_of
 from reference_server.timeline.cache_writer import TIMEOUT_S
 from reference_server.timeline.entry import make_seq
 from reference_server.timeline.lane_cache import LaneCache, gen_name

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from reference_server import rpc
-from reference_server.partition import lanes_of
+from reference_server.partition_arrays import lanes_of
 from reference_server.rpc import RpcError
 from reference_server.settings import Region, Settings
 from reference_server.timeline.cache_writer import CacheWriter
 from reference_server.timeline.cached import Slots, for_display
 from reference_server.timeline.defects import SOUND, LaneDefects
-from reference_server.timeline.entry import SLOT_DTYPE, pack_entry
+from reference_server.timeline.entry import pack_entry
 from reference_server.timeline.index import Index, Users
 from reference_server.timeline.lane_service import LaneService
 from reference_server.timeline.merge import ColdMerge
 from reference_server.timeline.owner import LaneOwner, Notice, PostPage
+from reference_server.timeline.slots import SLOT_DTYPE
 from reference_server.timeline.takeover import join_cache, lane_users, restore
 from reference_server.timeline.wal import Wal
 

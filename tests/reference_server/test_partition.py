@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference_server.partition import PARTITIONS, lane_of, lanes_of, node_of, nodes_of, partition_of
+from reference_server.partition import PARTITIONS, lane_of, node_of, partition_of
+from reference_server.partition_arrays import lanes_of, nodes_of
 
 USERS = np.arange(50_000, dtype=np.uint32)
 

@@ -18,7 +18,8 @@ from reference_server.replication.defects import ReplicaDefects
 from reference_server.settings import Settings
 from reference_server.timeline.defects import LaneDefects
 from reference_server.timeline.display import TimelineView
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, pack_entry
+from reference_server.timeline.entry import SLOT_BYTES, Status, pack_entry
+from reference_server.timeline.slots import SLOT_DTYPE
 
 SECRET = b"s" * 32
 READER = 7

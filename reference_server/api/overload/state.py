@@ -16,7 +16,8 @@ from reference_server.api.overload.overload_measures import LAG_SECONDS, StateCo
 from reference_server.api.overload.pulse import Pulse
 from reference_server.api.overload.rates import Rates
 from reference_server.api.overload.routes import ROUTES, Priority
-from reference_server.flags import Flags, FlagWatch
+from reference_server.flags import Flags
+from reference_server.flags.watch import FlagWatch
 
 KEPT_USERS = 50_000
 REDUCED_PAGE = 20

@@ -16,7 +16,8 @@ from reference_server.queue import RecentPost
 from reference_server.settings import Settings
 from reference_server.timeline.cached import Slots
 from reference_server.timeline.display import Key, Row, TimelineView
-from reference_server.timeline.entry import SLOT_DTYPE, Status
+from reference_server.timeline.entry import Status
+from reference_server.timeline.slots import SLOT_DTYPE
 
 ME = 1
 

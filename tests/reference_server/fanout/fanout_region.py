@@ -24,7 +24,8 @@ from reference_server.partition import lane_of
 from reference_server.queue import Queue
 from reference_server.rpc import RpcClient, RpcTimeout, RpcUnavailable
 from reference_server.settings import Settings, write_settings
-from reference_server.timeline.entry import SLOT_DTYPE, Status, status_of
+from reference_server.timeline.entry import Status, status_of
+from reference_server.timeline.slots import SLOT_DTYPE
 
 
 class FanoutRegion:

@@ -15,7 +15,7 @@ from real_servers import free_port
 
 from reference_server import rpc
 from reference_server.fep.edge import Edge
-from reference_server.flags import FlagWatch
+from reference_server.flags.watch import FlagWatch
 from reference_server.process import Context
 from reference_server.security import make_token
 from reference_server.settings import Region, Settings

@@ -9,7 +9,8 @@ import pytest
 from real_servers import Server, redis_queue
 
 from reference_server.events import FlagEvent
-from reference_server.flags import FLAGS, PRESETS, FlagInvalid, Flags, FlagWatch, make_flags, parse_flag
+from reference_server.flags import FLAGS, PRESETS, FlagInvalid, Flags, make_flags, parse_flag
+from reference_server.flags.watch import FlagWatch
 from reference_server.queue import Queue
 from reference_server.settings import Region, Settings
 

@@ -10,13 +10,13 @@ from reference_server.timeline.entry import (
     ENTRY_BYTES,
     EPOCH_SHIFT,
     SLOT_BYTES,
-    SLOT_DTYPE,
     Status,
     labels_of,
     make_seq,
     pack_entry,
     status_of,
 )
+from reference_server.timeline.slots import SLOT_DTYPE
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 

@@ -13,8 +13,9 @@ from real_servers import Server
 
 from reference_server.timeline.cached import Slots
 from reference_server.timeline.display import Key
-from reference_server.timeline.entry import EPOCH_SHIFT, SLOT_DTYPE
+from reference_server.timeline.entry import EPOCH_SHIFT
 from reference_server.timeline.reader import TimelineReader
+from reference_server.timeline.slots import SLOT_DTYPE
 from reference_server.timeline.wal import Kind, Wal
 from reference_server.timeline.written import Written
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from reference_server.timeline import merge as merge_module
-from reference_server.timeline.entry import SLOT_DTYPE, Status
+from reference_server.timeline.entry import Status
 from reference_server.timeline.index import Index, StatusMark, Users
 from reference_server.timeline.merge import ColdMerge
 from reference_server.timeline.owner import LaneOwner
 from reference_server.timeline.posted import CHUNK, Posted
+from reference_server.timeline.slots import SLOT_DTYPE
 
 READER = 3
 

@@ -14,10 +14,11 @@ from reference_server.rpc import RpcError
 from reference_server.timeline.cache_writer import NO_GEN, State
 from reference_server.timeline.cached import HEADER_BYTES, make_value
 from reference_server.timeline.defects import LaneDefects
-from reference_server.timeline.entry import SLOT_BYTES, SLOT_DTYPE, Status, labels_of, make_seq, pack_entry, status_of
+from reference_server.timeline.entry import SLOT_BYTES, Status, labels_of, make_seq, pack_entry, status_of
 from reference_server.timeline.index import LONGEST, Index, StatusMark
 from reference_server.timeline.measures import DEFERRED_ENTRIES
 from reference_server.timeline.owner import PostPage, Removal, Wake
+from reference_server.timeline.slots import SLOT_DTYPE
 from reference_server.timeline.wal import Progress
 
 Open = Callable[..., OpenLane]

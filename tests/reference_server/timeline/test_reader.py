@@ -19,8 +19,8 @@ from reference_server.timeline.cache_writer import State
 from reference_server.timeline.cached import Slots, for_display, make_value, read_value
 from reference_server.timeline.defects import LaneDefects
 from reference_server.timeline.display import Key
-from reference_server.timeline.entry import SLOT_DTYPE
 from reference_server.timeline.reader import TimelineReader, TimelineUnavailable
+from reference_server.timeline.slots import SLOT_DTYPE
 
 USER = 7
 CACHED = Flags().cached_entries

@@ -13,9 +13,9 @@ from real_servers import Server
 
 from reference_server.timeline.cached import Slots
 from reference_server.timeline.display import Key
-from reference_server.timeline.entry import SLOT_DTYPE
 from reference_server.timeline.reader import TimelineReader
 from reference_server.timeline.retention import Retention
+from reference_server.timeline.slots import SLOT_DTYPE
 
 Open = Callable[..., OpenLane]
 USER, COLD, HOT = 7, 1, 2

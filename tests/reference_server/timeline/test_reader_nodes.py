@@ -17,8 +17,8 @@ from reference_server.partition import node_of
 from reference_server.timeline.cache_writer import State
 from reference_server.timeline.cached import Slots
 from reference_server.timeline.display import Key
-from reference_server.timeline.entry import SLOT_DTYPE
 from reference_server.timeline.reader import TimelineReader
+from reference_server.timeline.slots import SLOT_DTYPE
 
 NODES = 3
 USERS = range(30)

@@ -14,8 +14,8 @@ from real_servers import Server
 from reference_server.fanout.history import prewarm
 from reference_server.timeline.cached import Slots, timeline_key
 from reference_server.timeline.display import Key
-from reference_server.timeline.entry import SLOT_DTYPE
 from reference_server.timeline.reader import TimelineReader
+from reference_server.timeline.slots import SLOT_DTYPE
 
 USER, DAY_S = 7, 86_400
 TAKES_S = 60
