@@ -35,7 +35,7 @@ LONGEST, USUAL = 30, 3
 """turns in line that the longest hop of a second lasts, and that a hop lasts on average"""
 AWAKE = 0.05
 """who sleeps less than that may have left work for the next second"""
-AFTERMATH_NS = 2 * NS_PER_S
+AFTERMATH_NS = NS_PER_S
 """what piled up in queues that no process stands for is worked off within that time"""
 
 

@@ -169,19 +169,22 @@ def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: 
 
     Times count as far as it does not explain them. A window without a time that is too long then is left out when a
     process stood in line for half a second or more, whatever failed in it (a starved target refuses as well; that is
-    judged by the thresholds on failures). And what recovers in one thread is late by all that a process stood in line.
+    judged by the thresholds on failures). From others what a process stood in line is taken off, which work in one
+    thread lost.
     """
     span = Stretch(undone_ns, undone_ns + len(windows) * WINDOW_NS)
     delays = trial.noise.explaining(span)
     if check.verdict is not Outcome.FAIL or check.bound is None or not delays:
         return check
     missed = _missed(trial, slos, undone_ns, len(windows), delays)
-    stalled = [delay for delay in delays if delay.lost_ns >= STALLED_NS]
-    quiet = [k for k in range(len(windows)) if missed[k] or not _touches(stalled, undone_ns + k * WINDOW_NS)]
+    lost_ns = [
+        max((d.lost_ns for d in delays if _touches(d, undone_ns + k * WINDOW_NS)), default=0)
+        for k in range(len(windows))
+    ]
+    quiet = [k for k in range(len(windows)) if missed[k] or lost_ns[k] < STALLED_NS]
     first = recovered_after([replace(windows[k], missed=tuple(missed[k])) for k in quiet])
     least_s = max(0, len(quiet) - IN_A_ROW) if first is None else first
-    until_ns = undone_ns + (quiet[least_s] if quiet else 0) * WINDOW_NS
-    lost_s = sum(d.lost_ns for d in delays if d.lost_ns < STALLED_NS and undone_ns <= d.start_ns < until_ns) / NS_PER_S
+    lost_s = sum(lost_ns[k] for k in quiet[:least_s] if not missed[k]) / NS_PER_S
     late_s = least_s - lost_s - check.bound
     if late_s > 0 or (first is None and late_s == 0):
         return check
@@ -189,9 +192,9 @@ def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: 
     return excused(check, f"{trial.noise.told(span)}; without that: {without}")
 
 
-def _touches(stretches: Sequence[Delay], start_ns: int) -> bool:
-    """Whether one of the stretches touches the window that begins there."""
-    return any(start_ns < stretch.end_ns and start_ns + WINDOW_NS > stretch.start_ns for stretch in stretches)
+def _touches(stretch: Delay, start_ns: int) -> bool:
+    """Whether a stretch touches the window that begins there."""
+    return start_ns < stretch.end_ns and start_ns + WINDOW_NS > stretch.start_ns
 
 
 def _interrupted_by(faults: Sequence[Fault], fault: Fault, first: int | None) -> Fault | None:

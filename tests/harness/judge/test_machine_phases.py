@@ -232,7 +232,10 @@ def test_a_busy_machine_with_stalls_does_not_explain_times_that_are_longer(made)
 
 
 def test_work_in_one_thread_is_late_by_what_it_stood_in_line(made):
-    assert recovery(made, 16.0, range(40), how=BUSY).verdict is Outcome.INCONCLUSIVE  # 6 s, of them 1.8 s in line
+    late = recovery(made, 10.0, range(40), how=BUSY, failed_until=16.0)
+    assert late.verdict is Outcome.INCONCLUSIVE
+    assert late.reason.endswith("without that: normal after 6 s, 1.8 s of them in line")
+    assert recovery(made, 10.0, range(40), how=BUSY, failed_until=18.0).verdict is Outcome.FAIL
 
 
 def test_a_window_in_noise_is_unknown_whatever_failed_in_it(made):
