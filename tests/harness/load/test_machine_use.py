@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from harness.load.machine import Account, Machine, Processor, descendants, parse_processor, read_account, read_parents
+from harness.record.noise_file import MainThread
 
 STAT = b"""cpu  900 0 300 5000 50 0 20 130 0 0
 cpu0 400 0 100 2000 20 0 10 30 0 0
@@ -31,6 +32,12 @@ def test_descendants_of_roots_that_live():
     assert descendants([10], parents) == {10, 11, 12}
     assert descendants([11, 20], parents) == {11, 12, 20, 21}
     assert descendants([99], parents) == set()
+
+
+def test_what_a_main_thread_did_between_two_accounts():
+    before = Account(ticks=10, ran_ns=5_000_000, waited_ns=1_000_000, turns=7)
+    after = Account(ticks=12, ran_ns=25_000_000, waited_ns=4_500_000, turns=19)
+    assert after.since(before, 42) == MainThread(pid=42, ran_us=20_000, waited_us=3_500, turns=12)
 
 
 def test_this_process_is_among_the_children_of_its_parent():
@@ -59,4 +66,6 @@ def test_work_counts_as_the_runs_own_or_as_others(ours):
         busy.stdout.close()
     assert (use.own > 0) is ours
     assert ours or use.outside > 0
+    assert [thread.pid for thread in use.processes] == ([busy.pid] if ours else [])  # it ran, or stood in line
+    assert all(thread.ran_us > 0 and thread.turns >= 0 for thread in use.processes)
     assert use.running >= 1
