@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 
 from benchmarks._lane import free_port, memcached_nodes
 from reference_server.events import FIELD, FlagEvent, PostEvent, encode
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.queue import Queue
 from reference_server.rpc import RpcClient, RpcError, RpcTimeout, RpcUnavailable
 from reference_server.settings import Region, Settings, write_settings

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.timeline.entry import pack_entry
 from reference_server.timeline.index import Index, Users
 from reference_server.timeline.owner import LaneOwner, PostPage

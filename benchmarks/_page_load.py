@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 START_LIMIT_S = 15.0

@@ -23,7 +23,7 @@ from reference_server import rpc
 from reference_server.api.bodies import render
 from reference_server.durable.sqlite_writer import FILE_NAME, SqliteWriter
 from reference_server.events import PostEvent
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.settings import Region, Settings, write_settings
 from reference_server.timeline.cached import CachedTimeline, gen_key, make_value, newest_part, timeline_key
 from reference_server.timeline.entry import make_seq

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from benchmarks._lane import free_port, machine, memcached_nodes
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.supervisor.links import Link, apply_links
 from reference_server.supervisor.programs import StackUnavailable, find_toxiproxy
 

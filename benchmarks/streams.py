@@ -26,7 +26,7 @@ from harness.core.op import OpKind
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
 from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.rpc import serve
 from reference_server.security import make_token
 from reference_server.settings import Region, Settings, write_settings

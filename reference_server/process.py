@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -23,9 +22,8 @@ from reference_server.flags.watch import FlagWatch
 from reference_server.inner_links import seen_by
 from reference_server.observability.logs import configure_logging
 from reference_server.observability.process_metrics import observed
+from reference_server.parent import die_with_parent
 from reference_server.settings import Region, Settings, read_settings
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,6 @@ class Context:
     def socket(self, name: str) -> str:
         """Unix socket of a part of this region."""
         return self.settings.socket(self.region.name, name)
-
-
-def die_with_parent(sig: int = signal.SIGKILL) -> None:
-    """Ask the kernel to end this process when its parent ends (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, sig, 0, 0, 0)
 
 
 async def metrics() -> bytes:

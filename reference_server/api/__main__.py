@@ -6,7 +6,7 @@ import argparse
 import os
 
 from reference_server.api.command import LEADER, granian_command
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.settings import read_settings
 
 

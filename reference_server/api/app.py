@@ -23,7 +23,7 @@ from reference_server.api.parts import open_parts, parts_of
 from reference_server.api.request_measures import Measured
 from reference_server.observability.logs import configure_logging
 from reference_server.observability.process_metrics import observed
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 
 _log = logging.getLogger(__name__)
 CONNECT_LIMIT_S = 0.2

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.supervisor.ports import Ports
 
 DEADLINE_S = 30.0

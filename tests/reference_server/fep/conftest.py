@@ -14,7 +14,7 @@ from edge_stubs import DEADLINE_S, REGION, EdgeProcess, EdgeUnderTest, Stack, St
 from real_servers import Server, redis_cache, until
 
 from reference_server.fep.edge import serving
-from reference_server.process import die_with_parent
+from reference_server.parent import die_with_parent
 from reference_server.settings import write_settings
 
 
