@@ -28,8 +28,8 @@ from harness.judge.trial import Checker, Finding, Trial
 # A probe with the page of the walk that its cursor leads to.
 _PROBES = """
 SELECT h.id, h.variant, h."user", h.session, h.region, h.sent_ns, h.outcome = 'ok' AS served, h.status, len(h.ids) AS n,
-       g.op AS own_op, g.region AS own_region, g.sent_ns AS own_sent_ns, g.lo, g.hi, k.pid AS last,
-       h.next_cursor = '' AS complete,
+       g.region AS own_region, coalesce(g.op, 0) AS own_op, coalesce(g.sent_ns, 0) AS own_sent_ns,
+       coalesce(g.lo, 0) AS lo, coalesce(g.hi, 0) AS hi, coalesce(k.pid, 0) AS last, h.next_cursor = '' AS complete,
        coalesce(h.degraded = '' AND NOT g.degraded AND (h.page + 1) * g."limit" <= $deepest
          AND deadline(least(h.sent_ns, g.sent_ns), 0) = least(h.sent_ns, g.sent_ns)
          AND deadline(greatest(h.sent_ns, g.sent_ns), 0) = greatest(h.sent_ns, g.sent_ns), false) AS comparable
@@ -64,12 +64,14 @@ class Probe:
     served: bool
     status: int
     n: int
-    own_op: int | None
     own_region: str | None
-    own_sent_ns: int | None
-    lo: int | None
-    hi: int | None
-    last: int | None
+    """where its session asked for the same page; None: nowhere else"""
+    own_op: int
+    own_sent_ns: int
+    lo: int
+    hi: int
+    last: int
+    """the item that ends its answer; 0: it has none"""
     complete: bool
     comparable: bool
 
@@ -131,14 +133,13 @@ def _not_refused(probe: Probe) -> Iterator[str]:
 
 def _unequal(trial: Trial, probe: Probe) -> Iterator[str]:
     """What two pages behind the same cursor disagree about, in words."""
-    own_op, lo, hi, sent = probe.own_op or 0, probe.lo or 0, probe.hi or 0, probe.own_sent_ns or 0
-    floor = lo if probe.complete or probe.last is None else max(lo, probe.last)
-    missing, extra, above = differences(trial.shown.of(own_op), trial.shown.of(probe.id), floor, hi)
+    floor = probe.lo if probe.complete else max(probe.lo, probe.last)
+    missing, extra, above = differences(trial.shown.of(probe.own_op), trial.shown.of(probe.id), floor, probe.hi)
     differing = missing | extra
     if not differing and not above:
         return
     differing -= trial.ignored(probe.user)
-    differing -= _unsettled(trial, differing, min(sent, probe.sent_ns))
+    differing -= _unsettled(trial, differing, min(probe.own_sent_ns, probe.sent_ns))
     names = trial.post_names(differing | above)
     for key in sorted(differing | above, reverse=True):
         if key in above:
@@ -159,7 +160,7 @@ def _unsettled(trial: Trial, pids: set[int], sent_ns: int) -> set[int]:
 def _told(case: Case, probe: Probe, what: str) -> str:
     name = "a cursor of another region" if probe.variant == "other_node" else f"a {probe.variant} cursor"
     moments = [Moment(probe.sent_ns, f"user {probe.user} sends {name} to {probe.region}: {what}")]
-    if probe.own_sent_ns is not None:
+    if probe.own_region is not None:
         moments.append(Moment(probe.own_sent_ns, f"{probe.own_region} asked for its own page behind the cursor"))
     return story(case, *moments)
 

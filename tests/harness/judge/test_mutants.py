@@ -34,6 +34,7 @@ FLOORS = {
     "causal": 0.9,
     "author_order": 0.9,
     "convergence": 0.9,
+    "tier_equivalence": 0.9,
     "durability": 0.9,
 }
 """checker -> share of its mutants that its own literal histories must notice.

@@ -2,24 +2,33 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from made_history import AWAY, HOME
+from made_history import AWAY, HOME, ns
 
+from harness.contract.profile import Capabilities
 from harness.core.load_rates import Load
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 from harness.judge.invariants.cursor_integrity import differences
 
 REFUSED = {"outcome": OpOutcome.FAIL, "status": 400}
-OTHER = {"region": AWAY, "walk": 1, "page": 1}
+OTHER = {"region": AWAY, "walk": 2, "page": 1}
 
 
 def legal(made, **options):
-    """User 1 walks two pages; behind the first's cursor the other region shows the same; a forged one is refused."""
+    """User 1 walks two pages; behind the first's cursor the other region shows the same; a forged one is refused.
+
+    Other pages with that number are no page behind that cursor: of another walk, user or region.
+    """
     h = made({1: [7]}, **options)
+    h.post(8, "untimed", at=0.5, ts_us=0)
     for k in range(1, 5):
         h.post(7, f"p{k}", at=k)
+    h.read(1, ["p4"], at=19.0, more=True)
+    h.read(1, ["p3"], at=19.1, page=1)
     h.read(1, ["p4", "p3"], at=20.0, more=True)
     h.read(1, ["p2", "p1"], at=20.1, page=1)
+    h.read(2, ["p3"], at=20.1, page=1)
+    h.read(1, ["p3"], at=20.15, page=1, region=AWAY)
     h.probe(1, "other_node", at=20.2, items=["p2", "p1"], **OTHER)
     h.probe(1, "tampered", at=20.3, **REFUSED)
     return h
@@ -35,16 +44,17 @@ def test_forged_refused_and_valid_elsewhere(made):
 @pytest.mark.parametrize("variant", ["tampered", "foreign", "expired"])
 def test_a_forged_cursor_that_is_served(made, variant):
     h = legal(made)
-    h.probe(1, variant, at=21.0, items=["p2", "p1"], status=200)
+    h.probe(1, variant, at=21.0, items=["p2", "p1"], status=200, **OTHER)
     assert h.check("cursor_integrity").evidence == [
-        f"user 1 sends a {variant} cursor to us-east: answered 200 with 2 items at 21.000 s [calm]"
+        f"user 1 sends a {variant} cursor to ap-tokyo: answered 200 with 2 items at 21.000 s [calm]"
     ]
 
 
-def test_an_empty_page_is_no_refusal(made):
+def test_neither_an_empty_page_nor_an_error_with_items_is_a_refusal(made):
     h = legal(made)
     h.probe(1, "foreign", at=21.0, status=200)
-    assert h.check("cursor_integrity").verdict is Outcome.FAIL
+    h.probe(1, "foreign", at=21.0, items=["p2"], **REFUSED)
+    assert h.check("cursor_integrity").value == 2
 
 
 @pytest.mark.parametrize(
@@ -74,11 +84,57 @@ def test_another_region_refuses_a_valid_cursor(made):
 
 def test_another_region_skips_a_post(made):
     h = legal(made)
+    h.post(7, "fresh", at=20.9)
     h.probe(1, "other_node", at=21.0, items=["p1"], **OTHER)
     assert h.check("cursor_integrity").evidence == [
         "us-east asked for its own page behind the cursor at 20.100 s; user 1 sends a cursor of another region to "
         "ap-tokyo: lacks post p2, which the page of us-east shows at 21.000 s [calm]"
     ]
+
+
+def test_another_region_ends_too_early(made):
+    h = legal(made)
+    h.probe(1, "other_node", at=21.0, items=["p2"], **OTHER)
+    assert "lacks post p1" in h.check("cursor_integrity").evidence[0]
+
+
+def test_pages_of_the_upper_half_of_the_depth_are_compared(made):
+    h = legal(made)
+    h.read(1, ["p4"], at=21.0, more=True)
+    h.read(1, ["p2", "p1"], at=21.1, page=7)
+    probe = h.probe(1, "other_node", at=21.2, items=["p1"], region=AWAY, walk=3, page=7)
+    assert "lacks post p2" in h.check("cursor_integrity").evidence[0]
+    h.ops[-2].page = probe.page = 8
+    assert h.check("cursor_integrity").verdict is Outcome.PASS
+
+
+def test_old_posts_must_be_in_both_regions(made):
+    h = legal(made)
+    h.old(7, "old", ts=-5)
+    h.old(7, "textless", ts=-6)
+    h.posts["textless"] = (*h.posts["textless"][:2], 0)
+    for at in (20.5, 20.6):
+        h.read(1, ["p4", "p3"], at=at, more=True)
+        h.read(1, ["p2", "p1", "old", "textless"], at=at + 0.01, page=1)
+    h.post(7, "again", at=20.7, text="old")
+    h.post(8, "another's", at=20.7, text="old", outcome=OpOutcome.INFO)
+    h.post(7, "another", at=20.7, outcome=OpOutcome.INFO)
+    h.op(OpKind.LIKE, 7, at=20.7, outcome=OpOutcome.INFO)
+    h.read(2, ["another"], at=20.9)
+    h.probe(1, "other_node", at=21.0, items=["p2", "p1"], region=AWAY, walk=4, page=1)
+    check = h.check("cursor_integrity")
+    assert check.value == 2
+    assert "lacks post old" in check.evidence[0]
+    assert "lacks post textless" in check.evidence[1]
+
+
+def test_a_post_that_nobody_wrote_is_left_to_others(made):
+    h = legal(made)
+    for name, ts in (("of-the-first-moment", 1.0), ("made-up", 2.5)):
+        h.old(7, name, ts=ts)
+        h.read(2, [name], at=20.9)
+    h.probe(1, "other_node", at=21.0, items=["made-up", "p2", "of-the-first-moment", "p1"], **OTHER)
+    assert h.check("cursor_integrity").verdict is Outcome.PASS
 
 
 def test_another_region_shows_a_post_too_many_and_one_again(made):
@@ -90,9 +146,11 @@ def test_another_region_shows_a_post_too_many_and_one_again(made):
 
 def test_a_post_on_its_way_may_be_there_already_or_not_yet(made):
     h = legal(made)
-    h.post(7, "late", at=18.0, ts=1.5)  # 3 s to the other region
+    late = h.post(7, "late", at=17.1, ts=1.5)  # 3 s to the other region: until 20.11 s
     h.probe(1, "other_node", at=20.9, items=["p2", "late", "p1"], **OTHER)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
+    late.done_ns = ns(17.1)  # us-east asked at 20.1 s
+    assert "shows post late" in h.check("cursor_integrity").evidence[0]
 
 
 def test_withdrawn_posts_and_changed_edges_may_differ(made):
@@ -113,7 +171,13 @@ def test_fault_windows_and_degraded_pages_are_left_out(made):
     h.fault(21.0, 22.0)
     h.probe(1, "other_node", at=21.5, items=[], **OTHER)
     h.probe(1, "other_node", at=20.5, items=[], degraded="stale", **OTHER)
+    h.read(1, ["p4", "p3"], at=20.6, more=True)
+    h.read(1, ["p2"], at=20.7, page=1, degraded="stale")
+    h.probe(1, "other_node", at=20.8, items=["p2", "p1"], region=AWAY, walk=3, page=1)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
+    h.faults[0].injected_ns, h.faults[0].undone_ns = ns(3.0), ns(5.4)  # until 20.4 s: the own page is in it
+    h.probe(1, "other_node", at=20.5, items=[], **OTHER)
+    assert h.check("cursor_integrity").verdict is not Outcome.FAIL
 
 
 def test_half_a_check_is_inconclusive(made):
@@ -132,6 +196,9 @@ def test_one_region_has_no_other_node(made):
     h.post(7, "p1", at=1.0)
     h.probe(1, "tampered", at=20.3, **REFUSED)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
+    h = legal(made, able=Capabilities(regions=False))
+    del h.ops[-2]
+    assert h.check("cursor_integrity").verdict is Outcome.PASS
 
 
 def test_no_probe_is_inconclusive_and_a_load_without_any_skipped(made):
@@ -147,6 +214,8 @@ def test_differences():
     assert differences([9, 5], [9, 7, 5], lo=5, hi=10) == (set(), {7}, set())
     assert differences([9, 5], [12, 9, 5], lo=5, hi=10) == (set(), set(), {12})
     assert differences([9, 5], [9, 4], lo=6, hi=10) == (set(), set(), set())
+    assert differences([9, 5], [5], lo=5, hi=9) == (set(), set(), set())
+    assert differences([5], [9, 5], lo=5, hi=9) == (set(), set(), {9})
 
 
 def test_a_post_written_while_unfollowed_may_be_in_one_region_only(made):
@@ -160,6 +229,7 @@ def test_a_post_written_while_unfollowed_may_be_in_one_region_only(made):
 
 def test_a_post_without_an_answer_from_before_the_first_acknowledged_one(made):
     h = legal(made)
-    h.post(7, "unsure", at=0.5, outcome=OpOutcome.INFO)
+    h.post(7, "unsure", at=0.7, outcome=OpOutcome.INFO)
+    h.read(2, ["unsure"], at=20.9)
     h.probe(1, "other_node", at=21.0, items=["p2", "p1", "unsure"], **OTHER)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
