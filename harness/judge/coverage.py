@@ -22,9 +22,11 @@ def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     """Create the tables of this module."""
     depth = int(FEED_DEPTH * _DEPTH_MARGIN)
     con.execute(_DUE, {"stable": STABLE_EDGE_NS, "depth": depth, "slack": case.convergence_ns + case.celebrity_ns})
-    con.execute(_COVERED, {"error": case.clock_error_ns})
-    con.execute(_ABSENT, {"error": case.clock_error_ns})
+    error = {"error": case.clock_error_ns}
+    con.execute(_PAIR, error)
+    con.execute(_ABSENT, error)
     con.execute(_MARK_ABSENT)
+    con.execute(_COVERED.format(error=case.clock_error_ns))
 
 
 # A post is deep when `feed_depth` others may have arrived after it. Arrival is known to within the slack only;
@@ -49,19 +51,36 @@ SELECT a.* EXCLUDE (due), d.pid IS NULL AS shallow
 FROM arrival a LEFT JOIN deep d ON d."user" = a."user" AND d.pid = a.pid WHERE a.due
 """
 
-_COVERED = """
-CREATE TABLE covered AS
-SELECT g.op, d.pid, d."user", d.own, d.celebrity, d.region <> g.region AS remote, g.region, g.final,
-       g.sent_ns, d.ack_ns, g.sent_ns - d.ack_ns - $error AS age_ns, true AS present
-FROM page g JOIN due_item d ON d."user" = g."user" AND d.pid >= g.lo AND d.pid < g.hi AND d.ack_ns + $error <= g.sent_ns
-WHERE NOT g.degraded AND d.shallow
+# Of all that a user is due, in the order of pids, a page covers one stretch. Its two ends are looked up, for a user has
+# many pages and many posts: all pairs of the two are too many. What was acknowledged after a page was asked for mostly
+# lies above all that was acknowledged before: `top` cuts it off.
+_PAIR = """
+CREATE TABLE covered_pair AS
+WITH known AS (
+  SELECT ack_ns + $error AS known_ns, max(pid) OVER (ORDER BY ack_ns) AS top FROM post
+), look AS (
+  SELECT g.op, g."user", g.region, g.final, g.sent_ns, g.lo, least(g.hi, k.top + 1) AS hi
+  FROM page g ASOF JOIN known k ON g.sent_ns >= k.known_ns WHERE NOT g.degraded
+), placed AS (
+  SELECT d.*, row_number() OVER (ORDER BY d."user", d.pid) AS place
+  FROM due_item d SEMI JOIN page g ON g."user" = d."user" WHERE d.shallow
+), stretch AS (
+  SELECT k.op, k.region, k.final, k.sent_ns, unnest(range(f.place, t.place + 1)) AS place
+  FROM look k ASOF JOIN placed f ON f."user" = k."user" AND f.pid >= k.lo
+  ASOF JOIN placed t ON t."user" = k."user" AND t.pid < k.hi WHERE f.place <= t.place
+)
+SELECT s.op, d.pid, d."user", d.own, d.celebrity, d.region <> s.region AS remote, s.region, s.final,
+       s.sent_ns, d.ack_ns, true AS present
+FROM stretch s JOIN placed d ON d.place = s.place WHERE d.ack_ns + $error <= s.sent_ns
 """
+
+_COVERED = "CREATE VIEW covered AS SELECT *, sent_ns - ack_ns - {error} AS age_ns FROM covered_pair"
 
 # Looking up every pair among all items is slow. On most pages the due posts are exactly those shown, which a count and
 # a sum of hashes tell; only the other pages are compared post by post.
 _ABSENT = """
 CREATE TEMP TABLE absent AS
-WITH due AS (SELECT op, count(*) AS n, sum(hash(pid)) AS digest FROM covered GROUP BY op),
+WITH due AS (SELECT op, count(*) AS n, sum(hash(pid)) AS digest FROM covered_pair GROUP BY op),
 shown AS (
   SELECT i.op, count(*) AS n, sum(hash(i.pid)) AS digest
   FROM item i JOIN page g ON g.op = i.op JOIN due_item d ON d."user" = g."user" AND d.pid = i.pid
@@ -70,10 +89,11 @@ shown AS (
 ), doubtful AS (
   SELECT d.op FROM due d LEFT JOIN shown s ON s.op = d.op WHERE s.op IS NULL OR s.n <> d.n OR s.digest <> d.digest
 )
-SELECT c.op, c.pid FROM covered c SEMI JOIN doubtful d ON d.op = c.op
+SELECT c.op, c.pid FROM covered_pair c SEMI JOIN doubtful d ON d.op = c.op
 ANTI JOIN (SELECT i.op, i.pid FROM item i SEMI JOIN doubtful d ON d.op = i.op) there
   ON there.op = c.op AND there.pid = c.pid
 """
 _MARK_ABSENT = """
-UPDATE covered SET present = false FROM absent WHERE absent.op = covered.op AND absent.pid = covered.pid
+UPDATE covered_pair SET present = false FROM absent
+WHERE absent.op = covered_pair.op AND absent.pid = covered_pair.pid
 """

@@ -1,8 +1,11 @@
 """The history as DuckDB tables, built once before anything is judged.
 
+    history  a view: ops.parquet, every column
     op       every row of the history, scalar columns
     post_id  every post id that was written or seen -> pid; a larger pid stands higher on a page (timestamp, then id)
-    item     op, i (place on the page, from 1), pid, ts_us, author, hash: one row an item of a successful read
+    said     number, pid, ts_us, author, hash: what answers said of a post; a row for each process that saw the post,
+             and for each different answer
+    item     op, i (place on the page, from 1), pid, number (of `said`): one row an item of a successful read
     post     pid, author, region, session, due/sent/ack_ns, ts_us, hash (0: not known), celebrity, withdrawn (somebody
              deleted, hid or moderated it, or may have): acknowledged posts
     page     successful feed pages with the key range they cover: lo <= pid < hi
@@ -11,54 +14,54 @@
 and the macros phase_of(time), the name of the phase or '', and deadline(ready, allowed), see `_deadline`.
 
 `harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
-`harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in
-memory, compressed; large intermediates spill into the run directory.
+`harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in a
+database file in the run directory, and as much of them in memory as there is room (docs/adr/0020); large intermediates
+spill beside it.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
 from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
-from harness.record.parquet import create_views
+from harness.record.conversion import ITEMS, quote
 
 WITHDRAWALS = "('delete', 'hide', 'show', 'moderate', 'lift')"
 """kinds of op after which a post need not be in a feed, as SQL"""
 THREADS = 2
-MEMORY_LIMIT = "3GB"
-SPILL_FOLDER = ".judge-spill"
+MEMORY_LIMIT = "1800MB"
+"""leaves room for what Python keeps of a long run, within 3 GiB in all"""
 
 
 @contextmanager
 def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the tables above, read from `ops` (ops.parquet); its spill folder is gone afterwards."""
-    spill = case.run.path / SPILL_FOLDER
-    con = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(spill)})
-    try:
+    """A connection with the tables above, read from `ops` (ops.parquet); their file is gone afterwards."""
+    with (
+        TemporaryDirectory(prefix=".judge-", dir=case.run.path) as folder,
+        duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": folder}) as con,
+    ):
         con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = false")
-        con.execute("ATTACH ':memory:' AS judged (COMPRESS)")  # a third of the memory, and no slower
+        con.execute(f"ATTACH {quote(str(Path(folder, 'tables.db')))} AS judged (RECOVERY_MODE no_wal_writes)")
         con.execute("USE judged")
         build(con, case, ops)
         yield con
-    finally:
-        con.close()
-        shutil.rmtree(spill, ignore_errors=True)
 
 
 def build(con: duckdb.DuckDBPyConnection, case: Case, ops: Path) -> None:
     """Create the tables of this module."""
-    create_views(con, ops)
-    con.execute("CREATE VIEW history AS SELECT * FROM ops")
+    con.execute(f"CREATE VIEW history AS SELECT * FROM read_parquet({quote(str(ops))})")
+    con.execute(f"CREATE VIEW seen AS SELECT * FROM read_parquet({quote(str(ops.with_name(ITEMS)))})")
     _phases(con, case)
     _deadline(con, case)
     con.execute(_OP)
     con.execute(_POST_ID)
+    con.execute(_SAID)
     con.execute(_ITEM)
     con.execute(_POST)
     con.execute(_PAGE, {"forever": FOREVER_NS, "shallow": FEED_DEPTH // 2})
@@ -99,7 +102,7 @@ FROM history
 
 _POST_ID = """
 CREATE TABLE post_id AS
-SELECT row_number() OVER (ORDER BY ts_us NULLS FIRST, id) AS pid, id, ts_us
+SELECT row_number() OVER (ORDER BY ts_us NULLS FIRST, id)::INTEGER AS pid, id, ts_us
 FROM (
   SELECT id, min(ts_us) AS ts_us FROM (
     SELECT post AS id, nullif(ts_us, 0) AS ts_us FROM history WHERE post <> ''
@@ -109,13 +112,18 @@ FROM (
 )
 """
 
-# Only successful reads carry items. (Conditions here could make the planner hash the items, not the ids.)
+_SAID = """
+CREATE TABLE said AS
+SELECT n.number, k.pid, n.ts_us, n.author, n.text_hash AS hash FROM seen n JOIN post_id k ON k.id = n.post
+"""
+
+# Only successful reads carry items.
 _ITEM = """
 CREATE TABLE item AS
-SELECT s.op, s.i, k.pid, n.ts_us, n.author, n.text_hash AS hash
+SELECT s.op, s.i, t.pid, s.number
 FROM (
   SELECT id AS op, generate_subscripts(items, 1)::INTEGER AS i, unnest(items) AS number FROM history
-) s JOIN seen n ON n.number = s.number JOIN post_id k ON k.id = n.post
+) s JOIN said t ON t.number = s.number
 """
 
 # A retried POST may have taken effect at its first attempt: what matters below is when the first one was sent. A repeat
@@ -149,10 +157,7 @@ WHERE o.kind = 'post' AND o.outcome = 'ok' GROUP BY k.pid, k.id
 _PAGE = """
 CREATE TABLE page AS
 WITH shown AS (
-  SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high FROM item GROUP BY op
-), bottom AS (
-  SELECT h.id AS op, k.pid AS last
-  FROM history h JOIN seen n ON n.number = h.items[-1] JOIN post_id k ON k.id = n.post
+  SELECT op, count(*) AS n, min(pid) AS low, max(pid) AS high, arg_max(pid, i) AS last FROM item GROUP BY op
 ), raw AS (
   SELECT o.*, sum((page = 0)::INTEGER) OVER (PARTITION BY session, region, walk ORDER BY sent_ns, id) AS turn
   FROM op o WHERE kind = 'feed' AND outcome = 'ok'
@@ -162,10 +167,10 @@ WITH shown AS (
   QUALIFY row_number() OVER (PARTITION BY session, region, walk, turn, page ORDER BY sent_ns DESC, id DESC) = 1
 ), linked AS (
   SELECT r.id AS op, r.walk_id AS walk, r.session, r."user", r.region, r.page, r.sent_ns, r.done_ns,
-         r.degraded <> '' AS degraded, r.final, r.complete, coalesce(s.n, 0) AS n, s.low, s.high, b.last,
+         r.degraded <> '' AS degraded, r.final, r.complete, coalesce(s.n, 0) AS n, s.low, s.high, s.last,
          lag(r.page) OVER w AS page_before, lag(s.low) OVER w AS low_before,
          sum(coalesce(s.n, 0)) OVER (PARTITION BY r.walk_id) AS walk_n
-  FROM named r LEFT JOIN shown s ON s.op = r.id LEFT JOIN bottom b ON b.op = r.id
+  FROM named r LEFT JOIN shown s ON s.op = r.id
   WINDOW w AS (PARTITION BY r.walk_id ORDER BY r.page)
 ), top AS (
   SELECT *, CASE WHEN page = 0 THEN $forever

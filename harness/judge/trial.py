@@ -34,12 +34,26 @@ class Shown:
 
     ops: Ints
     starts: Ints
-    pids: Ints
+    pids: npt.NDArray[np.int32]
+
+    @classmethod
+    def read(cls, con: duckdb.DuckDBPyConnection) -> Shown:
+        """From the table `item`, a part at a time: all of it together would take several times the memory."""
+        counted = con.execute("SELECT op, count(*) AS n FROM item GROUP BY op ORDER BY op").fetchnumpy()
+        ops, starts = np.asarray(counted["op"]), np.append(0, np.cumsum(counted["n"], dtype=np.int64))
+        pids = np.empty(int(starts[-1]), dtype=np.int32)
+        first = 0
+        while first < len(ops):
+            end = max(first + 1, int(np.searchsorted(starts, starts[first] + _FETCHED_TOGETHER, side="right")) - 1)
+            part = con.execute(_PART, {"first": int(ops[first]), "last": int(ops[end - 1])}).fetchnumpy()
+            pids[starts[first] : starts[end]] = part["pid"]
+            first = end
+        return cls(ops, starts, pids)
 
     @cached_property
     def rising(self) -> Ints:
         """Ops of the reads in which some neighbours do not strictly descend."""
-        rising = np.flatnonzero(np.diff(self.pids) >= 0)
+        rising = np.flatnonzero(self.pids[1:] >= self.pids[:-1])
         owner = np.searchsorted(self.starts, rising, side="right") - 1
         inside = rising + 1 < self.starts[owner + 1]
         return np.unique(self.ops[owner[inside]])
@@ -49,15 +63,28 @@ class Shown:
         listed: list[int] = self.gather(np.asarray([op]))[0].tolist()
         return listed
 
+    def lengths(self, ops: Ints) -> Ints:
+        """How many items each of the reads showed."""
+        return self._ranges(ops)[1]
+
     def gather(self, ops: Ints) -> tuple[Ints, Ints]:
         """The pids of several reads one after the other, and where those of each read end."""
-        place = np.minimum(np.searchsorted(self.ops, ops), max(len(self.ops) - 1, 0))
-        if not len(self.ops):
-            return self.pids, np.zeros(len(ops), dtype=np.int64)
-        lengths = np.where(self.ops[place] == ops, self.starts[place + 1] - self.starts[place], 0)
+        starts, lengths = self._ranges(ops)
         ends = np.cumsum(lengths)
-        offset = np.repeat(self.starts[place] - (ends - lengths), lengths)
-        return self.pids[np.arange(len(offset)) + offset], ends
+        offset = np.repeat(starts - (ends - lengths), lengths)
+        return self.pids[np.arange(len(offset)) + offset].astype(np.int64), ends
+
+    def _ranges(self, ops: Ints) -> tuple[Ints, Ints]:
+        """Where the items of each of the reads begin, and how many they are."""
+        if not len(self.ops):
+            return np.zeros(len(ops), dtype=np.int64), np.zeros(len(ops), dtype=np.int64)
+        place = np.minimum(np.searchsorted(self.ops, ops), len(self.ops) - 1)
+        lengths = np.where(self.ops[place] == ops, self.starts[place + 1] - self.starts[place], 0)
+        return self.starts[place], lengths
+
+
+_FETCHED_TOGETHER = 4_000_000
+_PART = "SELECT pid FROM item WHERE op BETWEEN $first AND $last ORDER BY op, i"
 
 
 @dataclass(frozen=True)
@@ -91,10 +118,7 @@ class Trial:
     @cached_property
     def shown(self) -> Shown:
         """Items of all reads as arrays."""
-        columns = self.con.execute("SELECT op, pid FROM item ORDER BY op, i").fetchnumpy()
-        op, pid = np.asarray(columns["op"]), np.asarray(columns["pid"], dtype=np.int64)
-        first = np.flatnonzero(np.concatenate([[True], op[1:] != op[:-1]])) if len(op) else np.zeros(0, dtype=np.int64)
-        return Shown(ops=op[first], starts=np.append(first, len(op)).astype(np.int64), pids=pid)
+        return Shown.read(self.con)
 
     def ignored(self, user: int) -> set[int]:
         """Posts whose absence from the user's feed means nothing.
@@ -102,20 +126,22 @@ class Trial:
         Withdrawn; of an author whose edge to the user changed during the run; so deep that newer arrivals may have
         pushed them out; or not known to be written and seen in a single read (the business of no_phantom).
         """
-        everybody = self._hidden.get(_EVERYBODY, set())
-        return everybody | self._hidden[user] if user in self._hidden else everybody
+        ignored: set[int] = set(self.ignored_by(np.asarray([_EVERYBODY, user]))[1].tolist())
+        return ignored
+
+    def ignored_by(self, users: Ints) -> tuple[Ints, Ints]:
+        """Those that one of the users alone need not see: how many a user, and the pids, user by user."""
+        first, end = (np.searchsorted(self._hidden["user"], users, side=side) for side in ("left", "right"))
+        counts = end - first
+        offset = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return counts, self._hidden["pid"][np.arange(len(offset)) + offset]
 
     @cached_property
     def ignored_by_all(self) -> npt.NDArray[np.bool_]:
-        """The same for posts that nobody need see: bool by pid."""
+        """Those that nobody need see: bool by pid."""
         mask = np.zeros(self.number("SELECT max(pid) FROM post_id") + 1, dtype=bool)
-        mask[list(self._hidden.get(_EVERYBODY, ()))] = True
+        mask[self.ignored_by(np.asarray([_EVERYBODY]))[1]] = True
         return mask
-
-    @property
-    def particular(self) -> set[int]:
-        """Users with posts of their own to ignore."""
-        return set(self._hidden) - {_EVERYBODY}
 
     def columns(self, sql: str, **values: Any) -> dict[str, Any]:
         """The answer of a query as numpy arrays by name; `$name` in it stands for the keyword `name`."""
@@ -123,24 +149,23 @@ class Trial:
         return found
 
     @cached_property
-    def _hidden(self) -> dict[int, set[int]]:
-        hidden: dict[int, set[int]] = {}
-        for user, pid in self.rows(_HIDDEN):
-            hidden.setdefault(user, set()).add(pid)
-        return hidden
+    def _hidden(self) -> dict[str, Ints]:
+        """Users, ascending, and what each of them need not see."""
+        return self.columns(_HIDDEN)
 
 
 _EVERYBODY = -1
 _HIDDEN = f"""
-SELECT {_EVERYBODY}, k.pid FROM op o JOIN post_id k ON k.id = o.post
+SELECT {_EVERYBODY} AS "user", k.pid FROM op o JOIN post_id k ON k.id = o.post
   WHERE o.kind IN {WITHDRAWALS} AND o.outcome <> 'fail'
 UNION
 SELECT {_EVERYBODY}, i.pid FROM item i ANTI JOIN post p ON p.pid = i.pid GROUP BY i.pid HAVING count(*) = 1
 UNION
-SELECT c.follower, i.pid FROM change c JOIN item i ON i.author = c.author
+SELECT c.follower, i.pid FROM change c JOIN said s ON s.author = c.author JOIN item i ON i.number = s.number
   JOIN op o ON o.id = i.op AND o."user" = c.follower
 UNION
 SELECT "user", pid FROM due_item WHERE NOT shallow
+ORDER BY "user"
 """
 
 

@@ -36,7 +36,7 @@ WITH shown AS (
 ), writer AS (
   SELECT pid, any_value(author) AS author FROM (
     SELECT pid, author FROM post UNION ALL
-    SELECT i.pid, i.author FROM item i SEMI JOIN look l ON l.pid = i.pid WHERE i.author >= 0) GROUP BY pid
+    SELECT s.pid, s.author FROM said s SEMI JOIN look l ON l.pid = s.pid WHERE s.author >= 0) GROUP BY pid
 )
 SELECT l.op, l.pid, l."user", l.region, l.sent_ns, arg_min(s.reply, s.done_ns) AS reply, min(s.done_ns) AS shown_ns
 FROM look l JOIN shown s ON s.parent = l.pid AND s.session = l.session AND s.region = l.region

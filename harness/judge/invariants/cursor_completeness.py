@@ -18,9 +18,9 @@ import numpy as np
 
 from harness.judge.case import EVIDENCE_LIMIT, FOREVER_NS
 from harness.judge.evidence import Moment, story
-from harness.judge.readings import Ints, Readings
+from harness.judge.readings import NOTHING, Pairs
 from harness.judge.trial import Checker, Finding, Trial
-from harness.judge.vanished import NOTHING, find_vanished, vanished_sentences
+from harness.judge.vanished import Looks, find_vanished, vanished_sentences
 
 _USERS = """(SELECT "user", region, dense_rank() OVER (ORDER BY "user", region) - 1 AS reader
   FROM walk WHERE pages > 1 GROUP BY "user", region)"""
@@ -36,10 +36,11 @@ WHERE NOT w.degraded ORDER BY u.reader, w.start_ns, w.walk, g.page
 """
 # The first condition leaves out most items before anything is joined.
 _OLD = f"""
-SELECT u.reader, i.pid FROM (SELECT * FROM item WHERE ts_us > 0 AND ts_us < $first) i JOIN page g ON g.op = i.op
+SELECT u.reader, i.pid FROM (SELECT * FROM said WHERE ts_us > 0 AND ts_us < $first) s
+JOIN item i ON i.number = s.number JOIN page g ON g.op = i.op
 JOIN {_USERS} u ON u."user" = g."user" AND u.region = g.region
 ANTI JOIN (SELECT "user", text_hash FROM op WHERE kind = 'post' AND outcome = 'info') unanswered
-  ON unanswered."user" = i.author AND unanswered.text_hash = i.hash
+  ON unanswered."user" = s.author AND unanswered.text_hash = s.hash
 WHERE NOT g.degraded
 GROUP BY u.reader, i.pid HAVING min(g.walk) <> max(g.walk)
 """
@@ -54,9 +55,7 @@ SELECT "user", region, page, sent_ns FROM (
 def check(trial: Trial) -> Finding:
     """Find known posts that a user's walks skip, and pages that overlap."""
     walks = trial.columns(_WALKS)
-    readings = _readings(trial, walks)
-    old = _old_posts(trial)
-    observations, vanished = find_vanished(trial, readings, walks["user"], old)
+    observations, vanished = find_vanished(trial, _looks(trial, walks), _old_posts(trial))
     overlaps = trial.rows(_OVERLAP)
     return Finding(
         observations=observations,
@@ -73,12 +72,12 @@ def check(trial: Trial) -> Finding:
     )
 
 
-def _readings(trial: Trial, walks: dict[str, Any]) -> Readings:
+def _looks(trial: Trial, walks: dict[str, Any]) -> Looks:
     """A walk as one reading, from the top to the end of its last page."""
     pages = trial.columns(_PAGES)
-    items, page_ends = trial.shown.gather(pages["op"])
-    last_page = np.append(np.diff(pages["walk"]) != 0, True)[: len(page_ends)]
-    return Readings(
+    last_page = np.append(np.diff(pages["walk"]) != 0, True)[: len(pages["walk"])]
+    return Looks(
+        user=walks["user"],
         reader=walks["reader"],
         op=walks["walk"],
         start_ns=walks["start_ns"] - trial.case.clock_error_ns,
@@ -86,12 +85,12 @@ def _readings(trial: Trial, walks: dict[str, Any]) -> Readings:
         lo=walks["lo"],
         hi=np.full(len(walks["lo"]), FOREVER_NS, dtype=np.int64),
         judged=walks["judged"],
-        items=items,
-        ends=page_ends[last_page],
+        reads=pages["op"],
+        ends=np.flatnonzero(last_page) + 1,
     )
 
 
-def _old_posts(trial: Trial) -> tuple[Ints, Ints]:
+def _old_posts(trial: Trial) -> Pairs:
     """(readers, posts from before the run that at least two of his walks show)."""
     if trial.case.scenario.population.joined != "all":
         return NOTHING

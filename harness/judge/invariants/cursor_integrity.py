@@ -27,8 +27,8 @@ from harness.judge.trial import Checker, Finding, Trial
 
 # A probe with the page of the walk that its cursor leads to.
 _PROBES = """
-SELECT h.id, h.variant, h."user", h.session, h.region, h.sent_ns, h.outcome = 'ok' AS served, h.status, len(h.ids) AS n,
-       g.region AS own_region, coalesce(g.op, 0) AS own_op, coalesce(g.sent_ns, 0) AS own_sent_ns,
+SELECT h.id, h.variant, h."user", h.session, h.region, h.sent_ns, h.outcome = 'ok' AS served, h.status,
+       len(h.items) AS n, g.region AS own_region, coalesce(g.op, 0) AS own_op, coalesce(g.sent_ns, 0) AS own_sent_ns,
        coalesce(g.lo, 0) AS lo, coalesce(g.hi, 0) AS hi, coalesce(k.pid, 0) AS last, h.next_cursor = '' AS complete,
        coalesce(h.degraded = '' AND NOT g.degraded AND (h.page + 1) * g."limit" <= $deepest
          AND deadline(least(h.sent_ns, g.sent_ns), 0) = least(h.sent_ns, g.sent_ns)
@@ -36,7 +36,7 @@ SELECT h.id, h.variant, h."user", h.session, h.region, h.sent_ns, h.outcome = 'o
 FROM history h
 LEFT JOIN (SELECT p.*, o.walk AS turn, o."limit" FROM page p JOIN op o ON o.id = p.op) g
   ON h.variant = 'other_node' AND g.session = h.session AND g.turn = h.walk AND g.page = h.page AND g.region <> h.region
-LEFT JOIN post_id k ON k.id = h.ids[-1]
+LEFT JOIN said k ON k.number = h.items[-1]
 WHERE h.kind = 'probe' ORDER BY h.sent_ns, h.id
 """
 _UNSETTLED = """
@@ -45,8 +45,8 @@ WHERE k.pid IN (SELECT unnest($pids::BIGINT[])) AND CASE
   WHEN p.pid IS NOT NULL
   THEN deadline(p.ack_ns, $cross::BIGINT + CASE WHEN p.celebrity THEN $celebrity ELSE 0 END) > $sent
   ELSE coalesce(k.ts_us >= (SELECT min(ts_us) FROM post WHERE ts_us > 0), true) OR EXISTS (
-    SELECT 1 FROM item i JOIN op o ON o.kind = 'post' AND o.outcome = 'info' AND o."user" = i.author
-      AND o.text_hash = i.hash WHERE i.pid = k.pid) END
+    SELECT 1 FROM said s JOIN op o ON o.kind = 'post' AND o.outcome = 'info' AND o."user" = s.author
+      AND o.text_hash = s.hash WHERE s.pid = k.pid) END
 """
 _SAYS_NOTHING = (401, 408, 429)
 

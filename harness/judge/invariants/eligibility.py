@@ -42,9 +42,9 @@ WHERE outcome = 'ok' AND (kind IN ('feed', 'feed_new') OR (kind = 'fetch' AND $l
 _SHOWN = f"""
 CREATE OR REPLACE TEMP TABLE shown_again AS
 WITH suspect AS (
-  SELECT i.op, i.pid, i.author FROM item i SEMI JOIN gone g ON g.pid = i.pid
+  SELECT i.op, i.pid FROM item i SEMI JOIN gone g ON g.pid = i.pid
 ), foreign_item AS (
-  SELECT i.op, i.pid, i.author FROM item i SEMI JOIN (SELECT DISTINCT author FROM cut) c ON c.author = i.author
+  SELECT i.op, i.pid, s.author FROM item i JOIN said s ON s.number = i.number SEMI JOIN cut c ON c.author = s.author
 ), found AS (
   SELECT r.id AS op, s.pid, b.kind, b."user" AS actor, b.region AS home, b.since_ns, {_CERTAIN} AS certain
   FROM suspect s JOIN gone b ON b.pid = s.pid JOIN ({_READ.replace("$looks_up", "true")}) r ON r.id = s.op
@@ -74,9 +74,9 @@ WHERE {_SETTLED} GROUP BY b.kind ORDER BY b.kind
 _BOUND = "CASE WHEN o.region <> s.home THEN {cross} ELSE {visibility} END"
 _COUNT = "SELECT count(*) FROM shown_again s JOIN op o ON o.id = s.op WHERE"
 _EVIDENCE = f"""
-SELECT k.id, o."user", o.region, o.kind, o.sent_ns, s.kind, s.actor, s.home, s.since_ns, p.ack_ns, p.author, i.author
+SELECT k.id, o."user", o.region, o.kind, o.sent_ns, s.kind, s.actor, s.home, s.since_ns, p.ack_ns, p.author, t.author
 FROM shown_again s JOIN op o ON o.id = s.op JOIN post_id k ON k.pid = s.pid
-JOIN item i ON i.op = s.op AND i.pid = s.pid LEFT JOIN post p ON p.pid = s.pid
+JOIN item i ON i.op = s.op AND i.pid = s.pid JOIN said t ON t.number = i.number LEFT JOIN post p ON p.pid = s.pid
 WHERE {{counts}} ORDER BY o.sent_ns, s.pid LIMIT {EVIDENCE_LIMIT}
 """
 _DONE = {

@@ -39,8 +39,9 @@ WHERE kind = 'post' AND outcome = 'fail' AND text_hash <> 0 AND NOT EXISTS (
 """
 _TOOK_EFFECT = """
 CREATE OR REPLACE TEMP TABLE took_effect AS
-SELECT r.id, i.pid, min(i.op) AS op FROM item i JOIN refused r ON r.text_hash = i.hash AND r."user" = i.author
-WHERE i.ts_us >= coalesce((SELECT min(ts_us) FROM post WHERE ts_us > 0), 0) GROUP BY r.id, i.pid
+SELECT r.id, i.pid, min(i.op) AS op FROM refused r JOIN said s ON s.hash = r.text_hash AND s.author = r."user"
+JOIN item i ON i.number = s.number WHERE s.ts_us >= coalesce((SELECT min(ts_us) FROM post WHERE ts_us > 0), 0)
+GROUP BY r.id, i.pid
 """
 _REFUSED_EVIDENCE = f"""
 SELECT k.id, r."user", r.region, r.sent_ns, CASE WHEN r.status > 0 THEN 'status ' || r.status ELSE r.error END,

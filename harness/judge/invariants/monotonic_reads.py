@@ -11,9 +11,10 @@ Inconclusive: no session read the same stretch twice.
 
 from __future__ import annotations
 
-from harness.judge.readings import Readings
+import numpy as np
+
 from harness.judge.trial import Checker, Finding, Trial
-from harness.judge.vanished import find_vanished, vanished_sentences
+from harness.judge.vanished import Looks, find_vanished, vanished_sentences
 
 # Pages of sessions with more than one read; feed/new has an empty range: it teaches, and is not judged.
 _READS = """
@@ -30,8 +31,8 @@ ORDER BY reader, sent_ns
 def check(trial: Trial) -> Finding:
     """Find, in each session's reads, the items that vanished."""
     rows = trial.columns(_READS)
-    items, ends = trial.shown.gather(rows["op"])
-    readings = Readings(
+    looks = Looks(
+        user=rows["user"],
         reader=rows["reader"],
         op=rows["op"],
         start_ns=rows["sent_ns"],
@@ -39,15 +40,15 @@ def check(trial: Trial) -> Finding:
         lo=rows["lo"],
         hi=rows["hi"],
         judged=rows["judged"],
-        items=items,
-        ends=ends,
+        reads=rows["op"],
+        ends=np.arange(1, len(rows["op"]) + 1),
     )
-    observations, vanished = find_vanished(trial, readings, rows["user"])
+    observations, vanished = find_vanished(trial, looks)
     return Finding(
         observations=observations,
         violations=len(vanished),
         evidence=vanished_sentences(trial, vanished, "read"),
-        note=f"{len(set(rows['reader'].tolist())):,} sessions that read again",
+        note=f"{len(np.unique(rows['reader'])):,} sessions that read again",
     )
 
 

@@ -24,13 +24,14 @@ from harness.judge.trial import Checker, Finding, Trial
 _MISSED_BY = 3
 """reads that must contradict an old item seen once: a lone racing read proves nothing"""
 
-# One row a post: who and what the reads tell it is. (`seen` is a view of the history.)
+# One row a post: who and what the reads tell it is.
 _TOLD = """
 CREATE OR REPLACE TEMP TABLE told AS
-SELECT i.pid, min(i.op) AS op, max(i.op) = min(i.op) AS lone, min(i.ts_us) AS ts_us,
-       min(i.author) FILTER (i.author >= 0) AS author, max(i.author) FILTER (i.author >= 0) AS author_too,
-       min(i.hash) FILTER (i.hash <> 0) AS hash, max(i.hash) FILTER (i.hash <> 0) AS hash_too
-FROM item i GROUP BY i.pid
+SELECT s.pid, min(i.first) AS op, max(i.last) = min(i.first) AS lone, min(s.ts_us) AS ts_us,
+       min(s.author) FILTER (s.author >= 0) AS author, max(s.author) FILTER (s.author >= 0) AS author_too,
+       min(s.hash) FILTER (s.hash <> 0) AS hash, max(s.hash) FILTER (s.hash <> 0) AS hash_too
+FROM said s JOIN (SELECT number, min(op) AS first, max(op) AS last FROM item GROUP BY number) i ON i.number = s.number
+GROUP BY s.pid
 """
 # A post without an answer may be older by its timestamp than the first acknowledged one: still it is of this run.
 _UNKNOWN = """

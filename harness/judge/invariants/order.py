@@ -5,7 +5,7 @@ descend; one id carries one timestamp in every read. Together these make any two
 
 Scope: all successful feed pages; the second showing of a post is left to the checker of duplicates; feed/new, whose
 pages follow arrival, is left out.
-Cost: neighbours of all items once, items x posts for their timestamps.
+Cost: neighbours of all items once.
 Inconclusive: no page with two items.
 """
 
@@ -25,9 +25,9 @@ SELECT op FROM (
 ) WHERE page_before = page - 1 AND high > before
 """
 _DISAGREE = """
-SELECT k.id, k.ts_us, max(i.ts_us), min(o.done_ns)
-FROM item i JOIN post_id k ON k.pid = i.pid JOIN op o ON o.id = i.op
-WHERE i.ts_us <> k.ts_us GROUP BY k.id, k.ts_us ORDER BY min(o.done_ns)
+SELECT k.id, k.ts_us, max(s.ts_us), min(o.done_ns)
+FROM said s JOIN post_id k ON k.pid = s.pid JOIN item i ON i.number = s.number JOIN op o ON o.id = i.op
+WHERE s.ts_us <> k.ts_us GROUP BY k.id, k.ts_us ORDER BY min(o.done_ns)
 """
 
 

@@ -92,7 +92,7 @@ WITH told AS (
   GROUP BY e.session, e."user", e.pid, e.prefix
 ), fetched AS (
   SELECT h.id AS op, h.session, h.region, h.sent_ns, k.pid AS anchor FROM history h JOIN post_id k ON k.id = h.since
-  WHERE h.kind = 'feed_new' AND h.outcome = 'ok' AND h.degraded = '' AND len(h.ids) < $most
+  WHERE h.kind = 'feed_new' AND h.outcome = 'ok' AND h.degraded = '' AND len(h.items) < $most
 )
 SELECT f.op, f.region, f.sent_ns, e."user", e.pid, e.event_ns
 FROM fetched f JOIN told a ON a.session = f.session AND a.pid = f.anchor

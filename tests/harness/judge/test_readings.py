@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -74,6 +75,25 @@ def test_every_reader_from_whom_something_vanished_is_a_suspect():
             robbed.add(k)
     assert robbed
     assert robbed <= suspects
+
+
+def test_what_one_reader_need_not_see_makes_no_suspect_of_him():
+    rng = random.Random(5)
+    readers = [random_reader(rng, healthy=True) for _ in range(200)]
+    hidden = [sorted(rng.sample(range(WIDTH), 4)) for _ in readers]
+    for reader, lost in zip(readers, hidden, strict=True):
+        reader[:] = [
+            replace(r, items=[i for i in r.items if i not in lost or rng.random() < 0.5]) if rng.random() < 0.5 else r
+            for r in reader
+        ]
+    pairs = (np.repeat(np.arange(len(readers)), 4), np.asarray(hidden).ravel())
+    found = survey(columns(readers), np.zeros(WIDTH, dtype=bool), pairs, pairs)
+    assert len(found.suspects) == 0
+    for k, readings in enumerate(readers):
+        sweep = Sweep(hidden[k], set(hidden[k]))
+        assert list(sweep.run(readings)) == []
+        assert found.expected[k] == sweep.observations
+    assert len(survey(columns(readers), np.zeros(WIDTH, dtype=bool)).suspects) > 0
 
 
 def test_no_readings():
