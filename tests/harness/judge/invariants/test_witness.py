@@ -6,7 +6,10 @@ import pytest
 from harness.core.random_plan import DrawnKind, RandomPlan
 from harness.core.verdict import CheckKind, Outcome
 from harness.judge.expressions import parse_expectations
+from harness.judge.invariants.witness import unproven_phases
 from harness.judge.judge import judge_trial
+
+NAME = "kill of us-east.memcached"
 
 
 def test_a_proven_and_undone_fault(made):
@@ -104,6 +107,34 @@ def test_a_random_plan_from_which_nothing_was_drawn(made):
     h.scenario = msgspec.structs.replace(h.scenario, chaos=drawn)
     check = h.check("witness")
     assert (check.verdict, check.skipped) == (Outcome.INCONCLUSIVE, False)
+
+
+def test_phases_whose_faults_are_not_proven(made):
+    h = made({1: [7]})
+    h.baseline = 30.0
+    h.fault(1.0, 5.0)
+    assert unproven_phases(h.case()) == {}
+    h.fault(6.0, 7.0).witness = {}
+    assert unproven_phases(h.case()) == {"calm": f"{NAME} (f1) has no witness: nothing was observed"}
+    drawn = h.fault(40.0, 45.0)
+    drawn.witness, drawn.phase = {}, "after"
+    h.planned[-1] = "f3"  # for which there is no record
+    assert unproven_phases(h.case()) == {
+        "calm": f"{NAME} (f1) has no witness: nothing was observed; and 1 more",
+        "after": f"{NAME} (f2) has no witness: nothing was observed",
+    }
+    h.planned[1:] = []
+    assert unproven_phases(h.case())["calm"] == "2 faults of the scenario were never due"
+    h.planned[:] = ["f4"]
+    assert unproven_phases(h.case())["calm"] == "fault f4 left no record; and 1 more"
+
+
+def test_where_chaos_may_touch_nothing_no_phase_is_unproven(made):
+    h = made({1: [7]})
+    h.fault(1.0, 5.0)
+    h.faults.clear()
+    h.profile = msgspec.structs.replace(h.profile, handles={})
+    assert unproven_phases(h.case()) == {}
 
 
 def test_no_faults_is_skipped(made):
