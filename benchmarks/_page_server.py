@@ -1,7 +1,7 @@
 """A server that costs next to nothing: `python -m benchmarks._page_server PORT`. Answers feed pages and posts.
 
-Pages of 5 and 50 items in turn out of POSTS posts, so that a client sees most of them again and again, as in a run.
-Ends with its standard input.
+A page shows the newest posts, and posts come in between pages as often as a load process sees new ones in a run: 11 %
+of a page of 50, one on three pages of 5. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -10,45 +10,52 @@ import asyncio
 import itertools
 import sys
 import uuid
+from collections import deque
 from typing import cast
 
 import msgspec
 import uvloop
 
-POSTS = 5_000
-PAGES = 400
 CURSOR = "c" * 90
+NEW_EACH = {50: itertools.cycle((5, 6)), 5: itertools.cycle((1, 0, 0))}
+"""page size -> how many posts come in before each page"""
 
 
-def _post(number: int) -> dict[str, object]:
-    return {
+def _post(number: int) -> bytes:
+    post = {
         "id": str(uuid.UUID(int=(1_700_000_000_000 + number << 80) | 7 << 76 | 2 << 62 | number * 7919)),
         "author": str(number % 700),
         "created_at_us": 1_700_000_000_000_000 + number * 1000,
         "text": f"long run done, legs gone #42.post.{number}",
         "reply_to": None,
     }
+    return msgspec.json.encode(post)
 
 
-def _answer(status: str, body: object) -> bytes:
-    data = msgspec.json.encode(body)
+def _answer(status: str, data: bytes) -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
 
-def _pages(size: int) -> list[bytes]:
-    posts = [_post(number) for number in range(POSTS)]
-    step = (POSTS - size * 3) // PAGES
-    newest = range(0, step * PAGES, step)
-    return [_answer("200 OK", {"items": posts[n : n + 3 * size : 3], "next_cursor": CURSOR}) for n in newest]
+class Timeline:
+    """The newest posts of all feeds."""
+
+    def __init__(self) -> None:
+        self._posts = map(_post, itertools.count())
+        self._newest = deque(itertools.islice(self._posts, max(NEW_EACH)), max(NEW_EACH))
+
+    def page(self, size: int) -> bytes:
+        """The answer with the next page."""
+        self._newest.extendleft(itertools.islice(self._posts, next(NEW_EACH[size])))
+        items = b",".join(itertools.islice(self._newest, size))
+        return _answer("200 OK", b'{"items":[%b],"next_cursor":"%b"}' % (items, CURSOR.encode()))
 
 
 class Connection(asyncio.Protocol):
     """One client; requests arrive whole."""
 
-    small = itertools.cycle(_pages(5))
-    large = itertools.cycle(_pages(50))
-    posted = _answer("201 Created", {"post": _post(1)})
+    timeline = Timeline()
+    posted = _answer("201 Created", b'{"post":%b}' % _post(1))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it."""
@@ -59,7 +66,7 @@ class Connection(asyncio.Protocol):
         if data.startswith(b"POST"):
             self.transport.write(self.posted)
         else:
-            self.transport.write(next(self.large if b"limit=50" in data else self.small))
+            self.transport.write(self.timeline.page(50 if b"limit=50" in data else 5))
 
 
 async def main(port: int) -> None:

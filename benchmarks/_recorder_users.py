@@ -1,15 +1,17 @@
-"""The Locust process of benchmarks/recorder.py: `python -m benchmarks._recorder_users PORT RUN WHAT`.
+"""The Locust process of benchmarks/recorder.py: `python -m benchmarks._recorder_users PORT RUN`.
 
-Two classes of users make the same request in turn, as fast as they can: plain FastHttpUsers, and ours, which decode
-the answer, record an op with all its items, and keep histograms. Prints the request rate of each stretch of time: a
-second of processor time, which is a second of an undisturbed core, because the users are never idle.
+Classes of users make the same requests in turn, as fast as they can: plain FastHttpUsers; ours, which decode the
+answer, record an op with all its items, and keep histograms; ours with nothing recorded. Prints the request rate of
+each stretch: requests a second of processor time, which is a second of an undisturbed core.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +24,52 @@ from locust.env import Environment
 
 from benchmarks._page_server import CURSOR
 from harness.core.clock import NS_PER_S, now_ns
+from harness.core.op import Op
 from harness.load.feed_user import FeedUser
 from harness.load.plan import LoadPlan, PlanPhase
 from harness.load.recorder import Recorder
 from harness.load.sessions import Session
+from harness.record.history import Shown
 from harness.record.run_directory import RunDirectory
 
 USERS = 10
-PAIRS = 5
-STRETCH_S = 2.0
+ROUNDS = 12
+STRETCH_S = 1.0
+"""of processor time"""
 SETTLE_S = 0.5
 TOKEN = "t" * 60
 TEXT = "long run done, legs gone #42.post.7"
+POST = 0
+MIX = (50, 5, 50, POST, 50, 50, 5, 50, POST, 50) * 9 + (50, 5, 50, POST, 50, 50, 5, 50, 5, 5)
+"""page sizes and posts as in `feedstorm run celebrity-cache-kill`: 60 % pages of 50, 22 % of 5, 18 % posts"""
 
 
 class PlainUser(FastHttpUser):  # type: ignore[misc]
     """What a Locust test of such a feed is without us."""
 
     wait_time = constant(0)
-    limit = 50
+    asked = itertools.cycle(MIX)
 
     @task  # type: ignore[untyped-decorator]
     def ask(self) -> None:
         """One request."""
         headers = {"Accept-Encoding": "identity", "Authorization": f"Bearer {TOKEN}"}
-        if self.limit:
-            self.client.get(f"/v1/feed?limit={self.limit}&cursor={CURSOR}", headers=headers, name="feed")
+        if limit := next(self.asked):
+            self.client.get(f"/v1/feed?limit={limit}&cursor={CURSOR}", headers=headers, name="feed")
         else:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": "k"}
             self.client.post("/v1/posts", data=msgspec.json.encode({"text": TEXT}), headers=headers, name="post")
 
 
-class RecordingUser(FeedUser):
+class OurUser(FeedUser):
     """Ours."""
 
     wait_time = constant(0)
-    limit = 50
+    asked = itertools.cycle(MIX)
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self.session = Session("panel-1", 1, "here", cursor=CURSOR, limit=self.limit)
+        self.session = Session("panel-1", 1, "here")
 
     def api(self, region: str) -> str:
         """The server of all."""
@@ -74,10 +82,15 @@ class RecordingUser(FeedUser):
     @task  # type: ignore[untyped-decorator]
     def ask(self) -> None:
         """One request."""
-        if self.limit:
-            self.read_page(self.session, now_ns(), self.limit, 0)
+        if limit := next(self.asked):
+            self.session.limit, self.session.cursor = limit, CURSOR
+            self.read_page(self.session, now_ns(), limit, 0)
         else:
             self.write_post(self.session, TEXT, "k", now_ns())
+
+
+class UnrecordedUser(OurUser):
+    """Ours, with nothing recorded."""
 
 
 class Results:
@@ -85,6 +98,23 @@ class Results:
 
     def __init__(self, recorder: Recorder) -> None:
         self.next_id, self.record = recorder.history.next_id, recorder.record
+
+
+class Nowhere:
+    """Where they do not."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+
+    def next_id(self) -> int:
+        """A new op id."""
+        return next(self._ids)
+
+    def record(self, op: Op, shown: Sequence[Shown] = ()) -> None:
+        """Drop it."""
+
+
+CLASSES = (PlainUser, OurUser, UnrecordedUser)
 
 
 def tick(recorder: Recorder) -> None:
@@ -102,33 +132,40 @@ def stretch(environment: Environment, name: str) -> float:
     runner.spawn_users({name: USERS})
     gevent.sleep(SETTLE_S)
     before, began_s = total.num_requests, time.process_time()
-    gevent.sleep(STRETCH_S)
-    rate = (total.num_requests - before) / (time.process_time() - began_s)
+    while (spent_s := time.process_time() - began_s) < STRETCH_S:
+        gevent.sleep(STRETCH_S / 10)
+    rate = (total.num_requests - before) / spent_s
     runner.stop_users({name: USERS})
     gevent.sleep(0.1)
     return float(rate)
 
 
-def main(port: int, run: Path, limit: int) -> None:
+def one_round(environment: Environment, number: int) -> list[float]:
+    """The rate of each class; in the other order every second time, so that no drift favours one."""
+    names = [cls.__name__ for cls in CLASSES]
+    rates = {name: stretch(environment, name) for name in (names if number % 2 else reversed(names))}
+    return [rates[name] for name in names]
+
+
+def main(port: int, run: Path) -> None:
     """Measure in turn, print one line."""
     phases = (PlanPhase("warmup", 0, 0), PlanPhase("all", 0, 100 * NS_PER_S))
     recorder = Recorder(LoadPlan(seed=1, run=str(run), users=1, phases=phases, regions={}), "locust-0")
     recorder.start(now_ns())
-    RecordingUser.results = Results(recorder)
-    for cls in (PlainUser, RecordingUser):
-        cls.host, cls.limit = f"http://127.0.0.1:{port}", limit
-    environment = Environment(user_classes=[PlainUser, RecordingUser], events=locust.events, stop_timeout=0)
+    OurUser.results, UnrecordedUser.results = Results(recorder), Nowhere()
+    for cls in CLASSES:
+        cls.host = f"http://127.0.0.1:{port}"
+    environment = Environment(user_classes=list(CLASSES), events=locust.events, stop_timeout=0)
     environment.create_local_runner()
     gevent.spawn(tick, recorder)
-    stretch(environment, "PlainUser")
-    stretch(environment, "RecordingUser")
+    one_round(environment, 0)
     gc.collect()
     gc.freeze()
-    pairs = [(stretch(environment, "PlainUser"), stretch(environment, "RecordingUser")) for _ in range(PAIRS)]
+    rounds = [one_round(environment, number) for number in range(ROUNDS)]
     failures = environment.stats.total.num_failures
     recorder.close()
-    print(msgspec.json.encode({"pairs": pairs, "failures": failures, "rows": recorder.history.rows}).decode())
+    print(msgspec.json.encode({"rounds": rounds, "failures": failures, "rows": recorder.history.rows}).decode())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), RunDirectory(Path(sys.argv[2])).create().path, int(sys.argv[3]))
+    main(int(sys.argv[1]), RunDirectory(Path(sys.argv[2])).create().path)

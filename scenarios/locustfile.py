@@ -10,6 +10,7 @@ of order. Rates and users come from the command line, the web form, or FEEDSTORM
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from locust import events, task
@@ -21,6 +22,8 @@ from harness.core.seeds import rng
 from harness.load.feed_user import FeedUser
 from harness.load.schedule import PAGE_SIZES, WALK_PAGES, WALK_WEIGHTS
 from harness.load.sessions import Session
+from harness.load.wire import SeenPost
+from harness.record.history import Shown
 
 REGION = "target"
 WORKER_STRIDE = 97
@@ -52,7 +55,7 @@ class Uncounted:
         """A new op id."""
         return next(self._ids)
 
-    def record(self, op: Op) -> None:
+    def record(self, op: Op, shown: Sequence[Shown] = ()) -> None:
         """Nothing is kept."""
 
 
@@ -93,11 +96,11 @@ class Member(FeedUser):
         """From the sign-up."""
         return self._token
 
-    def problem(self, op: Op) -> str:
+    def problem(self, op: Op, shown: Sequence[SeenPost]) -> str:
         """Pages are newest first, each post once."""
         if op.kind is not OpKind.FEED:
             return ""
-        keys = list(zip(op.item_ts_us, op.ids, strict=True))
+        keys = [(post.created_at_us, post.id) for post in shown]
         return "" if all(a > b for a, b in itertools.pairwise(keys)) else "page is not in order"
 
 

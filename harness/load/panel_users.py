@@ -15,7 +15,7 @@ from harness.load.plan import EXPIRED
 from harness.load.pooled_user import POST_TIMEOUT_S, PooledUser
 from harness.load.schedule import post_text
 from harness.load.sessions import Session
-from harness.load.wire import Item
+from harness.load.wire import SeenPost
 
 NEWEST = 5
 """posts that are answered and liked are among this many newest of a page, as people do"""
@@ -42,12 +42,12 @@ class _PanelUser(PooledUser):
         finally:
             self.load.panel.give_back(session)
 
-    def answerable(self, session: Session) -> list[Item]:
+    def answerable(self, session: Session) -> list[SeenPost]:
         """Posts of others on the session's page, written during the run, that nothing takes out of sight."""
         lasts = self.load.written.lasts
         return [item for item in session.shown if lasts(item.id) and user_number(item.author) != session.user]
 
-    def act(self, arrival: Arrival, session: Session, item: Item, due_ns: int) -> None:
+    def act(self, arrival: Arrival, session: Session, item: SeenPost, due_ns: int) -> None:
         """Do it."""
         raise NotImplementedError
 
@@ -55,7 +55,7 @@ class _PanelUser(PooledUser):
 class ReplyUser(_PanelUser):
     """Answers posts."""
 
-    def act(self, arrival: Arrival, session: Session, item: Item, due_ns: int) -> None:
+    def act(self, arrival: Arrival, session: Session, item: SeenPost, due_ns: int) -> None:
         """One reply."""
         text = post_text(self.load.plan, arrival.kind, arrival.number)
         key = self.load.idempotency_key(arrival.kind, arrival.number)
@@ -67,7 +67,7 @@ class ReplyUser(_PanelUser):
 class LikeUser(_PanelUser):
     """Likes posts."""
 
-    def act(self, arrival: Arrival, session: Session, item: Item, due_ns: int) -> None:
+    def act(self, arrival: Arrival, session: Session, item: SeenPost, due_ns: int) -> None:
         """One like."""
         self.change(OpKind.LIKE, session, item.id, due_ns, post=item.id, author=user_number(item.author))
 

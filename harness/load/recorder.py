@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
 from harness.core.op import OP_METRICS, Op, OpKind, OpOutcome
 from harness.load.plan import LoadPlan
 from harness.record.histograms import Histograms
-from harness.record.history import HistoryWriter
+from harness.record.history import HistoryWriter, Shown
 
 RECENT_S = 5
 """what is shown of a run under way covers this many seconds"""
@@ -119,9 +120,12 @@ class Recorder:
         """Name of the phase at a monotonic time."""
         return self._names[min(bisect_right(self._ends, time_ns - self._t0_ns), len(self._names) - 1)]
 
-    def record(self, op: Op) -> None:
-        """Count and store one finished op. Latency counts from the due time; failed ops have none."""
-        self.history.append(op)
+    def record(self, op: Op, shown: Sequence[Shown] = ()) -> None:
+        """Count and store one finished op, with what its answer showed unless the op's own lists say it.
+
+        Latency counts from the due time; failed ops have none.
+        """
+        self.history.append(op, shown)
         self.outcomes[op.outcome] += 1
         counts = self._counts.setdefault(op.kind, OpCounts())
         counts.count += 1

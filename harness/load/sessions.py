@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.load.plan import Member
-from harness.load.wire import Item
+from harness.load.wire import SeenPost
 
 MAX_PAGES = 40
 """a walk "to its end" stops here at the latest"""
@@ -31,7 +31,7 @@ class Session:
     cursor: str = ""
     oldest: tuple[int, str] = (0, "")
     """the first cursor it ever got, and when (ns)"""
-    shown: Sequence[Item] = field(default_factory=list, repr=False)
+    shown: Sequence[SeenPost] = field(default_factory=list, repr=False)
     """the page it saw last"""
     looked_up: set[str] = field(default_factory=set, repr=False)
     """replies whose parent it looked up"""

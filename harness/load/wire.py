@@ -29,11 +29,18 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     reply_to: str | None = None
 
 
-class SeenPost(Item, frozen=True, gc=False):
+class SeenPost(msgspec.Struct, gc=False):
     """A post with what the history says of it; worked out once, as posts are seen again and again."""
 
-    author_number: int = -1
-    text_hash: int = 0
+    id: str
+    author: str
+    created_at_us: int
+    text: str
+    reply_to: str | None
+    author_number: int
+    text_hash: int
+    mark: int = 0
+    """see `harness.record.history.Shown`"""
 
 
 class PageAnswer(msgspec.Struct, frozen=True):

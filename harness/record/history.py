@@ -11,11 +11,11 @@ import fcntl
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -30,9 +30,23 @@ REMEMBERED_ITEMS = 200_000
 _SEQUENCE_BITS = 38
 _PROCESS_BITS = 24
 _NO_ITEMS: list[int] = []
+_NUMBERS = 1 << 40
+"""each writer of a process marks items with numbers of its own"""
+_writers = itertools.count(1)
 
 Item = tuple[str, int, int, int]
 """id, ts_us, author, text_hash: what an answer said of a post"""
+
+
+class Shown(Protocol):
+    """A post on a page, as a client keeps it that sees the same post again and again: one object for equal ones."""
+
+    id: str
+    created_at_us: int
+    author_number: int
+    text_hash: int
+    mark: int
+    """0 at first; the writer's own"""
 
 
 class HistoryWriter:
@@ -53,6 +67,8 @@ class HistoryWriter:
         self._known: dict[str, tuple[int, Item]] = {}
         """post -> number and item, as it was last seen"""
         self._next_item = self._frame = self._size = 0
+        self._mark = next(_writers) * _NUMBERS
+        """mark of item 0; those of other writers are far away"""
         self._frame_rows = self._frame_items = 0
         self._rows, self._items = bytearray(), bytearray()
         self._flushed_ns = now_ns()
@@ -62,10 +78,18 @@ class HistoryWriter:
         """A new op id."""
         return next(self._ids)
 
-    def append(self, op: Op) -> None:
-        """Add a row. It reaches the file with the next flush."""
-        if op.ids:
-            self._append_with_items(op)
+    def append(self, op: Op, shown: Sequence[Shown] = ()) -> None:
+        """Add a row. It reaches the file with the next flush.
+
+        `shown`: what the op's answer showed, instead of the lists of the op, which are empty then.
+        """
+        if shown:
+            self._append_with_items(op, self._numbers_of(shown))
+        elif op.ids:
+            items = zip(op.ids, op.item_ts_us, op.item_authors, op.item_hashes, strict=True)
+            bare: Op = op.__copy__()  # type: ignore[attr-defined]
+            bare.ids = bare.item_ts_us = bare.item_authors = bare.item_hashes = _NO_ITEMS  # type: ignore[assignment]
+            self._append_with_items(bare, [self._number(item) for item in items])
         else:
             self._encode_into(op, self._rows, -1)
             self._rows += b"\n"
@@ -74,35 +98,43 @@ class HistoryWriter:
         if op.done_ns - self._flushed_ns >= FLUSH_EVERY_NS or len(self._rows) >= FLUSH_BYTES:
             self.flush()
 
-    def _append_with_items(self, op: Op) -> None:
+    def _append_with_items(self, bare: Op, numbers: list[int]) -> None:
         """A row of a read: the numbers of its items in place of the lists."""
-        items = list(zip(op.ids, op.item_ts_us, op.item_authors, op.item_hashes, strict=True))
-        known = list(map(self._known.get, op.ids))
-        if None in known or [entry[1] for entry in known] != items:  # type: ignore[index]
-            known = [self._know(item) for item in items]
-        bare: Op = op.__copy__()  # type: ignore[attr-defined]
-        bare.ids = bare.item_ts_us = bare.item_authors = bare.item_hashes = _NO_ITEMS  # type: ignore[assignment]
         self._encode_into(bare, self._rows, -1)
         del self._rows[-1:]
         self._rows += b',"items":'
-        self._encode_into([entry[0] for entry in known], self._rows, -1)  # type: ignore[index]
+        self._encode_into(numbers, self._rows, -1)
         self._rows += b"}\n"
 
-    def _know(self, item: Item) -> tuple[int, Item]:
-        """An item with its number; it is written when it is new, or was not like this when it was last seen."""
+    def _numbers_of(self, shown: Sequence[Shown]) -> list[int]:
+        """The numbers of items, written on their marks since they were seen first."""
+        first = self._mark
+        numbers = [item.mark - first for item in shown]
+        if min(numbers) >= 0 and max(numbers) < _NUMBERS:
+            return numbers
+        return [n if 0 <= n < _NUMBERS else self._marked(item) for n, item in zip(numbers, shown, strict=True)]
+
+    def _marked(self, item: Shown) -> int:
+        """The number of an item that has no mark of ours."""
+        number = self._number((item.id, item.created_at_us, item.author_number, item.text_hash))
+        item.mark = self._mark + number
+        return number
+
+    def _number(self, item: Item) -> int:
+        """The number of an item; it is written when it is new, or was not like this when it was last seen."""
         known = self._known.get(item[0])
         if known is not None and known[1] == item:
-            return known
+            return known[0]
         if len(self._known) >= REMEMBERED_ITEMS:
             self._known.clear()
         number, self._next_item = self._next_item, self._next_item + 1
-        known = self._known[item[0]] = number, item
+        self._known[item[0]] = number, item
         self._frame_items += 1
         post, ts_us, author, text_hash = item
         seen = SeenItem(item=number, post=post, ts_us=ts_us, author=author, text_hash=text_hash)
         self._encode_into(seen, self._items, -1)
         self._items += b"\n"
-        return known
+        return number
 
     def flush_if_due(self) -> None:
         """Flush when the last flush is half a second or more ago. For a caller with a regular tick."""

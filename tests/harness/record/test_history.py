@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -76,6 +77,46 @@ def test_an_item_is_written_once_and_a_changed_one_again(run: RunDirectory, make
             writer.flush()
     assert [frame.header.seen for frame in read_frames(path)] == [2, 0, 1]
     assert list(read_segment(path)) == pages
+
+
+@dataclass
+class Post:
+    """A post as a client keeps it."""
+
+    id: str
+    created_at_us: int = 10
+    author_number: int = 1
+    text_hash: int = 100
+    mark: int = 0
+
+
+def test_what_a_page_showed_is_recorded_like_the_lists_of_an_op(run: RunDirectory, make_op: MakeOp) -> None:
+    first, other, changed = Post("p1"), Post("p2", 20, 2, 200), Post("p1", text_hash=101)
+    shown = [[first, other], [other, first], [changed, other, changed], [Post("p2", 20, 2, 200)]]
+    for name in ("a", "b"):  # the second writer meets posts that bear marks of the first
+        with HistoryWriter(run.history / f"{name}.jsonl") as writer:
+            for number, posts in enumerate(shown):
+                writer.append(make_op(number), posts)
+                writer.flush()
+        path = run.history / f"{name}.jsonl"
+        assert [frame.header.seen for frame in read_frames(path)] == [2, 0, 1, 0]
+        assert list(read_segment(path)) == [
+            page(make_op, n, *((p.id, p.created_at_us, p.author_number, p.text_hash) for p in posts))
+            for n, posts in enumerate(shown)
+        ]
+
+
+def test_two_writers_take_turns_with_the_same_posts(run: RunDirectory, make_op: MakeOp) -> None:
+    posts = [Post("p1"), Post("p2")]
+    with HistoryWriter(run.history / "a.jsonl") as one, HistoryWriter(run.history / "b.jsonl") as two:
+        two.append(make_op(0), posts[1:])
+        for number in range(1, 4):
+            one.append(make_op(number), posts)
+            two.append(make_op(number), posts)
+    for name in ("a", "b"):
+        path = run.history / f"{name}.jsonl"
+        assert [op.ids for op in read_segment(path)][-3:] == [["p1", "p2"]] * 3
+        assert sum(frame.header.seen for frame in read_frames(path)) == 2
 
 
 def test_a_writer_forgets_items_and_numbers_on(
