@@ -22,11 +22,15 @@ def doctor(as_json: bool) -> None:
         print_json(findings)
     else:
         table = Table(box=None, pad_edge=False)
-        for column in ("", "part", "found", "needed for", "fix"):
+        for column in ("", "part", "found", "needed for"):
             table.add_column(column)
         for f in findings:
             mark = "[green]ok[/]" if f.found else "[red]missing[/]" if f.required else "[yellow]lacks[/]"
-            table.add_row(mark, f.name, f.detail, f.needed_for, "" if f.found else f.fix)
-        results().print(table)
+            table.add_row(mark, f.name, f.detail, f.needed_for)
+        console = results()
+        console.print(table)
+        for f in findings:
+            if not f.found:  # in a line of its own, however long: it is to be copied
+                console.print(f"\n{f.name}:\n  {f.fix}", markup=False, soft_wrap=True)
     if any(f.required and not f.found for f in findings):
         raise click.exceptions.Exit(ExitCode.ENVIRONMENT)

@@ -292,7 +292,10 @@ def undo(ids: tuple[str, ...], everything: bool, runs: Path) -> None:
     """Undo faults now, whoever injected them. Example: feedstorm faults undo --all"""
     if bool(ids) == everything:
         raise UsageError("undo: name faults by their id, or say --all")
-    _undo(_all_open(runs) if everything else _named(ids, runs))
+    chosen = _all_open(runs) if everything else _named(ids, runs)
+    _undo(chosen)
+    if not chosen:
+        messages().print("no fault is active")
 
 
 def _named(ids: tuple[str, ...], runs: Path) -> list[tuple[Path, LedgerRow]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import duckdb
 from msgspec import structs
+from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.ci import tell_ci
@@ -23,6 +24,9 @@ from harness.report.run_data import read_run
 from harness.report.terminal import print_verdict
 from harness.run.judging import expectations_for, judge_and_store
 from harness.run.scenario_file import load_scenario, scenario_paths
+
+WIDEST = 100_000
+"""columns, when it is asked how wide a table would be"""
 
 
 @click.command()
@@ -114,7 +118,20 @@ def query(run: str, sql: str, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return
+    _print_rows(names, [[str(value) for value in row] for row in rows])
+
+
+def _print_rows(names: list[str], rows: list[list[str]]) -> None:
+    """A table; when that is wider than the terminal a line for each value, and a blank one after each row."""
+    console = results()
     table = Table(*names, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(str(value) for value in row))
-    results().print(table)
+        table.add_row(*map(escape, row))
+    if console.measure(table, options=console.options.update(width=WIDEST)).maximum <= console.width:
+        console.print(table)
+        return
+    longest = max(map(len, names))
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            console.print(f"{name:{longest}}  {value}", markup=False, soft_wrap=True)
+        console.print()

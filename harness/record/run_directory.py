@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.errors import UnavailableError
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -133,7 +135,10 @@ class RunDirectory:
         return self.path / "logs"
 
     def create(self) -> RunDirectory:
-        """Make the directory and its folders. Returns self."""
-        for folder in (self.path, self.history, self.histograms, self.population, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the directory and its folders. Returns self. Raises UnavailableError where none can be made."""
+        try:
+            for folder in (self.path, self.history, self.histograms, self.population, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"run directory {self.path}: cannot be made: {error.strerror}") from error
         return self

@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
         _program(
             "toxiproxy-server",
             "WAN delay between regions; faults latency and partition",
-            "go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0  (or: make setup)",
+            "make setup  (or: go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0; name it toxiproxy-server)",
             ["toxiproxy-server", "--version"],
             required=False,
         ),

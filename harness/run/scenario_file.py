@@ -31,7 +31,8 @@ def find_scenario(name_or_path: str) -> Path:
     if path.suffix == ".toml" and path.is_file():
         return path
     if path.suffix == ".toml" or "/" in name_or_path:
-        raise UsageError(f"scenario {name_or_path}: no such file")
+        what = "is no .toml file" if path.exists() else "no such file"
+        raise UsageError(f"scenario {name_or_path}: {what}")
     raise UsageError(f"scenario {name_or_path!r}: unknown{nearest(name_or_path, known)}")
 
 

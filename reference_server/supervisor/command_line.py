@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from reference_server.flags import PRESETS, FlagInvalid, parse_flag
 from reference_server.observability.trace import as_text, steps_of
@@ -102,8 +103,16 @@ def _trace(stack: StackDirectory, post_id: str) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with a word in one line, without all words there are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reference_server", description="The reference feed stack.")
+    parser = _Parser(prog="python -m reference_server", description="The reference feed stack.")
     commands = parser.add_subparsers(dest="command", required=True)
     # an abbreviated --detach would be handed on to the process in the background, which would start one again
     add_command = partial(commands.add_parser, allow_abbrev=False)

@@ -41,6 +41,14 @@ def test_an_unknown_name_offers_the_nearest():
         find_scenario("celebrity-cache-kil")
 
 
+def test_a_file_that_is_no_scenario_is_told_from_one_that_is_missing(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"notes\.txt: is no \.toml file"):
+        find_scenario(str(tmp_path / "notes.txt"))
+    with pytest.raises(UsageError, match=r"other\.toml: no such file"):
+        find_scenario(str(tmp_path / "other.toml"))
+
+
 def test_broken_toml_is_a_usage_error_with_its_place(tmp_path):
     file = tmp_path / "bad.toml"
     file.write_text("name = \n")
