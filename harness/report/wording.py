@@ -47,6 +47,8 @@ def with_unit(value: float | None, unit: str) -> str:
     if unit == "share":
         return f"{number(value * 100)} %"
     gap = "" if unit.startswith("/") else " "
+    if value == 1 and len(unit) > len("ms"):
+        unit = unit.removesuffix("s")
     return f"{number(value)}{gap}{unit}" if unit else number(value)
 
 

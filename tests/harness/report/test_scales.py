@@ -73,7 +73,15 @@ def test_number(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.0042, "share", "0.42 %"), (12, "ms", "12 ms"), (98.5, "/s", "98.5/s"), (3, "", "3"), (None, "ms", "")],
+    [
+        (0.0042, "share", "0.42 %"),
+        (12, "ms", "12 ms"),
+        (98.5, "/s", "98.5/s"),
+        (3, "", "3"),
+        (None, "ms", ""),
+        (1, "faults", "1 fault"),
+        (1, "ms", "1 ms"),
+    ],
 )
 def test_units(value: float | None, unit: str, text: str) -> None:
     assert with_unit(value, unit) == text
