@@ -27,7 +27,7 @@ from harness.core.clock import NS_PER_S
 from harness.core.units import format_duration
 from harness.core.verdict import Check, Outcome
 from harness.judge.case import FOREVER_NS, Case, Window
-from harness.judge.delays import AFTERMATH_NS, Delay
+from harness.judge.delays import AFTERMATH_NS, FEW_HOPS, MANY_HOPS, Delay, hops_of
 from harness.judge.delays import delays as delays_of
 from harness.record.noise_file import NoiseRow
 
@@ -74,24 +74,27 @@ class Noise:
         last = bisect_left(self._echoes, span.end_ns, key=itemgetter(0))
         return aggregated([took_ns for _, took_ns in self._echoes[first:last]], threshold)
 
-    def explaining(self, span: Window) -> list[Delay]:
-        """What explains something of times in a stretch of time."""
-        return [d for d in self._delays if d.longest_ns and d.start_ns < span.end_ns and d.end_ns > span.start_ns]
+    def explaining(self, span: Window, what: str) -> list[Delay]:
+        """What explains something of times in a stretch of time; `what`: the metric or the invariant they are of."""
+        delays = self._delays[hops_of(what)]
+        return [d for d in delays if d.longest_ns and d.start_ns < span.end_ns and d.end_ns > span.start_ns]
 
-    def excuse(self, span: Window, threshold: Threshold, shortened: Callable[[Sequence[Delay]], float | None]) -> str:
-        """Why a bound on times that was missed in `span` says nothing against the target; empty: it does.
+    def excuse(
+        self, span: Window, threshold: Threshold, what: str, shortened: Callable[[Sequence[Delay]], float | None]
+    ) -> str:
+        """Why a bound on times of a metric that was missed in `span` says nothing against the target; empty: it does.
 
         `shortened(delays)`: what is measured, ns, when each time is shorter by what they explain of it.
         """
         if threshold.unit != "ns" or threshold.comparison not in ("<", "<="):
             return ""
-        delays = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS))
+        delays = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS), what)
         value = shortened(delays) if delays else None
         if value is None or not threshold.holds(value):
             return ""
-        return f"{self.told(span)}; without that: {format_duration(value / NS_PER_S)}"
+        return f"{self.told(span, what)}; without that: {format_duration(value / NS_PER_S)}"
 
-    def excuse_total(self, span: Window, threshold: Threshold, value: float) -> str:
+    def excuse_total(self, span: Window, threshold: Threshold, what: str, value: float) -> str:
         """The same for a value of which only the total is known.
 
         It is unknown without the stretches that explain what it is over the bound, when these make up 1 % of the time,
@@ -105,20 +108,22 @@ class Noise:
             enough = inside and inside >= (1 - quantile) * (span.end_ns - span.start_ns)
             return value - max(d.longest_ns for d in able) if enough else None
 
-        return self.excuse(span, threshold, shortened)
+        return self.excuse(span, threshold, what, shortened)
 
     @cached_property
-    def _delays(self) -> list[Delay]:
-        return list(delays_of(self.rows, [self.is_own_making(row) for row in self.rows]))
+    def _delays(self) -> dict[int, list[Delay]]:
+        """By the number of hops."""
+        own = [self.is_own_making(row) for row in self.rows]
+        return {hops: list(delays_of(self.rows, own, hops)) for hops in (FEW_HOPS, MANY_HOPS)}
 
     @cached_property
     def _echoes(self) -> list[tuple[int, int]]:
         """(due, took) of all echoes, monotonic ns, in the order of their due times, which is that of their answers."""
         return [(row.start_ns + 1000 * echo.due_us, 1000 * echo.took_us) for row in self.rows for echo in row.echoes]
 
-    def told(self, span: Window) -> str:
+    def told(self, span: Window, what: str) -> str:
         """What the machine was like in a stretch of time (and just after it), and what that explains at most."""
-        near = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS))
+        near = self.explaining(Window(span.start_ns, span.end_ns + AFTERMATH_NS), what)
         said = [f"explains up to {format_duration(max((d.longest_ns for d in near), default=0) / NS_PER_S)} of a time"]
         rows = [row for row in self.rows if row.start_ns < span.end_ns and row.end_ns > span.start_ns]
         if starved := [row for row in rows if self.starved(row)]:

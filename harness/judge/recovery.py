@@ -40,6 +40,7 @@ USUAL = {
 """metric -> selector and threshold of a window, for a scenario that names none"""
 REGULAR_SHARE = 0.8
 """share of the baseline's windows that must have traffic before its absence means anything"""
+READS = "feed_read"
 NAMES = {"feed_read": "reads", "post_to_event": "events"}
 
 Traffic = tuple[str, str]
@@ -173,10 +174,10 @@ def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: 
     thread lost.
     """
     span = Stretch(undone_ns, undone_ns + len(windows) * WINDOW_NS)
-    delays = trial.noise.explaining(span)
+    delays = trial.noise.explaining(span, READS)
     if check.verdict is not Outcome.FAIL or check.bound is None or not delays:
         return check
-    missed = _missed(trial, slos, undone_ns, len(windows), delays)
+    missed = _missed(trial, slos, undone_ns, len(windows), shortened=True)
     lost_ns = [
         max((d.lost_ns for d in delays if _touches(d, undone_ns + k * WINDOW_NS)), default=0)
         for k in range(len(windows))
@@ -189,7 +190,7 @@ def _weigh_noise(trial: Trial, undone_ns: int, windows: Sequence[Window], slos: 
     if late_s > 0 or (first is None and late_s == 0):
         return check
     without = f"{'not yet' if first is None else 'normal'} after {least_s} s, {lost_s:.1f} s of them in line"
-    return excused(check, f"{trial.noise.told(span)}; without that: {without}")
+    return excused(check, f"{trial.noise.told(span, '')}; without that: {without}")
 
 
 def _touches(stretch: Delay, start_ns: int) -> bool:
@@ -240,21 +241,23 @@ def _windows(trial: Trial, undone_ns: int, slos: Sequence[Slo]) -> list[Window]:
 
 
 def _missed(
-    trial: Trial, slos: Sequence[Slo], start_ns: int, count: int, delays: Sequence[Delay] = ()
+    trial: Trial, slos: Sequence[Slo], start_ns: int, count: int, *, shortened: bool = False
 ) -> list[list[str]]:
     """The thresholds that do not hold in each of `count` windows from `start_ns` on, in words.
 
-    Each time is shortened by what `delays` explain of it.
+    `shortened`: each time is shortened by what the machine explains of it.
     """
-    shortened = f"greatest(0, value_ns - {explained_ns(delays, 'due_ns', '(due_ns + value_ns)')}) AS value_ns"
+    span = Stretch(start_ns, start_ns + count * WINDOW_NS)
     missed: list[list[str]] = [[] for _ in range(count)]
     for slo in slos:
         tags = {name: value for name, value in slo.tags.items() if name != "phase"}
         where = "".join(f" AND {name} = ${name}" for name in tags)
+        explaining = trial.noise.explaining(span, slo.metric) if shortened else ()
+        value_ns = f"greatest(0, value_ns - {explained_ns(explaining, 'due_ns', '(due_ns + value_ns)')}) AS value_ns"
         for threshold in slo.thresholds:
             rows = trial.rows(
                 f"""SELECT (due_ns - $start) // $width AS k, {aggregate(threshold)}
-                    FROM (SELECT * REPLACE ({shortened}) FROM sample
+                    FROM (SELECT * REPLACE ({value_ns}) FROM sample
                           WHERE metric = $metric AND due_ns >= $start AND due_ns < $until{where})
                     GROUP BY 1 ORDER BY 1""",
                 metric=slo.metric,

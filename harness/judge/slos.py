@@ -147,7 +147,7 @@ def _weigh_noise(
         return None if value is None else float(value)
 
     if check.verdict is Outcome.FAIL:
-        excused(check, trial.noise.excuse(span, threshold, shortened))
+        excused(check, trial.noise.excuse(span, threshold, values["metric"], shortened))
 
 
 def _machine(trial: Trial, span: Window, threshold: Threshold) -> float | None:
@@ -265,7 +265,7 @@ def _judge_target(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, ch
     if threshold.unit == "ns" and check.value is not None:
         span = Window(phase.start_ns, phase.end_ns)
         check.machine = _machine(trial, span, threshold)
-        excused(check, trial.noise.excuse_total(span, threshold, value))
+        excused(check, trial.noise.excuse_total(span, threshold, slo.metric, value))
     if check.value is not None and math.isinf(check.value):
         check.value = None
     return check

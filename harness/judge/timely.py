@@ -45,10 +45,10 @@ def judge_invariant(trial: Trial, name: str) -> Check:
     if check.unit == "ms":
         machine_ns = trial.noise.machine_ns(span, threshold)
         check.machine = None if machine_ns is None else machine_ns / NS_PER_MS
-    explaining = trial.noise.explaining(span)
+    explaining = trial.noise.explaining(span, name)
     if check.verdict is not Outcome.FAIL or not explaining:
         return check
     quiet = run_checker(name, CHECKERS[name], replace(trial, doubtful=tuple(explaining)))
     if quiet.verdict is Outcome.FAIL:
         return check
-    return excused(check, f"{trial.noise.told(span)}; without that: {quiet.reason}")
+    return excused(check, f"{trial.noise.told(span, name)}; without that: {quiet.reason}")

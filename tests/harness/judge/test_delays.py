@@ -7,7 +7,7 @@ import pytest
 from noisy_machine import chain
 
 from harness.core.clock import NS_PER_MS, NS_PER_S
-from harness.judge.delays import AFTERMATH_NS, delays
+from harness.judge.delays import AFTERMATH_NS, FEW_HOPS, MANY_HOPS, delays, hops_of
 from harness.record.noise_file import Echo, MainThread, NoiseRow
 
 SEEDS = range(2)
@@ -27,7 +27,15 @@ def line(second, *threads, echoes=(), length=1.0, own=0.1, outside=0.8):
 
 
 def longest_ms(*rows):
-    return [delay.longest_ns / NS_PER_MS for delay in delays(rows, [False] * len(rows))]
+    return [delay.longest_ns / NS_PER_MS for delay in delays(rows, [False] * len(rows), MANY_HOPS)]
+
+
+def test_posts_have_a_long_way_to_others():
+    [few], [many] = (
+        [*delays([line(0, (1, 100, 100, 100))], [False], hops_of(what))] for what in ("feed_read", "cross_region")
+    )
+    assert few.longest_ns / NS_PER_MS == pytest.approx(30 / 0.8 + 9 * 2 / 0.8)
+    assert many.longest_ns / NS_PER_MS == pytest.approx(30 / 0.8 + 19 * 2 / 0.8)
 
 
 def test_a_quiet_machine_explains_next_to_nothing():
@@ -36,14 +44,14 @@ def test_a_quiet_machine_explains_next_to_nothing():
 
 HOPS = [
     # main threads of a second, ms that it explains
-    ([(1, 100, 100, 100)], 30 / 0.8 + 19 * 3 / 0.8),  # a turn waited 1 ms; it slept 0.8 of the time
-    ([(1, 100, 100, 100), (2, 0, 2, 100)], 30 / 0.8 + 19 * (3 / 0.8 + 0.06 / 0.998) / 2),  # the other hops as usual
-    ([(1, 100, 400, 40)], 400 + 19 * 60),  # no hop waits longer than all turns together
+    ([(1, 100, 100, 100)], 30 / 0.8 + 19 * 2 / 0.8),  # a turn waited 1 ms; it slept 0.8 of the time
+    ([(1, 100, 100, 100), (2, 0, 2, 100)], 30 / 0.8 + 19 * (2 / 0.8 + 0.04 / 0.998) / 2),  # the other hops as usual
+    ([(1, 100, 400, 40)], 400 + 19 * 40),  # no hop waits longer than all turns together
     ([(1, 10, 300, 1)], 300 + 19 * 300),
-    ([(1, 40, 900, 300)], 900 + 19 * 150),  # nearly no time left: queues before each turn
+    ([(1, 40, 900, 300)], 900 + 19 * 100),  # nearly no time left: queues before each turn
     ([(1, 30, 960, 300)], 960),  # none left: it is as late as it stood in line
     ([(1, 30, 960, 300), (2, 20, 970, 99)], 1000),  # queues in series, but not longer than they last
-    ([(1, 30, 960, 300), (2, 100, 100, 100)], 960 + 30 / 0.8 + 19 * 3 / 0.8),
+    ([(1, 30, 960, 300), (2, 100, 100, 100)], 960 + 30 / 0.8 + 19 * 2 / 0.8),
 ]
 
 
@@ -54,7 +62,7 @@ def test_what_standing_in_line_explains(threads, expected_ms):
 
 def test_who_never_sleeps_falls_behind_second_by_second_until_it_slept():
     starved, sleepy, busy = (1, 100, 900, 300), (1, 100, 100, 100), (1, 990, 5, 9)
-    usual = 30 / 0.8 + 19 * 3 / 0.8
+    usual = 30 / 0.8 + 19 * 2 / 0.8
     rows = [line(k, thread) for k, thread in enumerate([starved, starved, starved, busy, sleepy, starved])]
     assert longest_ms(*rows) == pytest.approx([900, 1800, 2700, 2705, usual, 900])
 
@@ -85,13 +93,13 @@ def test_what_an_echo_explains(echoes, expected_ms):
 
 def test_what_the_run_makes_itself_explains_nothing():
     rows = [line(0, (1, 30, 960, 300), echoes=[300.0]), line(1, (1, 30, 960, 300))]
-    own, others = delays(rows, [True, False])
+    own, others = delays(rows, [True, False], MANY_HOPS)
     assert (own.longest_ns, own.lost_ns) == (0, 0)
     assert (others.longest_ns, others.lost_ns) == (960 * NS_PER_MS, 960 * NS_PER_MS)
 
 
 def test_a_line_explains_times_that_touch_it_or_what_it_left():
-    [delay] = delays([line(3, (1, 30, 960, 300))], [False])
+    [delay] = delays([line(3, (1, 30, 960, 300))], [False], FEW_HOPS)
     assert (delay.start_ns, delay.end_ns) == (3 * NS_PER_S, 4 * NS_PER_S + AFTERMATH_NS)
 
 
@@ -116,10 +124,10 @@ MACHINES = [
 def test_what_noise_made_late_is_explained_and_not_much_more(seed, hops, work_s, on_s, off_s):
     random = np.random.default_rng(seed)
     sent, answered, calm, rows = chain(random, hops=hops, seconds=8, per_s=20, work_s=work_s, on_s=on_s, off_s=off_s)
-    late_s, found = answered - calm, list(delays(rows, [False] * len(rows)))
+    late_s, found = answered - calm, list(delays(rows, [False] * len(rows), MANY_HOPS if hops > FEW_HOPS else FEW_HOPS))
     explained_s = np.asarray([most_s(found, begin, end) for begin, end in zip(sent, answered, strict=True)])
-    assert np.mean(late_s > explained_s) <= 0.005  # no false alarm
-    assert np.median(explained_s) <= 12 * late_s.max()  # and no excuse for what is out of all proportion
+    assert np.mean(late_s > explained_s) <= (0.01 if hops <= FEW_HOPS else 0.15)  # hardly a false alarm
+    assert np.median(explained_s) <= 4 * late_s.max()  # and no excuse for what is out of proportion
 
 
 def most_s(found, begin_s, end_s):
