@@ -39,7 +39,7 @@ _WORDS = {
     "greatest(": "least(",
     "least(": "greatest(",
 }
-_OPENS = re.compile(r"\b(WHERE|AND|OR|ON|HAVING|QUALIFY|FILTER \(WHERE|FILTER \()\s+")
+_OPENS = re.compile(r"\b(WHERE|AND|(?<!CREATE )OR|ON|HAVING|QUALIFY|FILTER \(WHERE|FILTER \()\s+")
 _CLOSES = re.compile(
     r"\b(AND|OR|GROUP|ORDER|LIMIT|HAVING|QUALIFY|WINDOW|UNION|JOIN|LEFT|SEMI|ANTI|ASOF|THEN|ELSE|END|WHERE|FROM|SELECT)\b"
 )

@@ -35,6 +35,9 @@ FLOORS = {
     "author_order": 0.9,
     "convergence": 0.9,
     "tier_equivalence": 0.9,
+    "cursor_integrity": 0.95,
+    "cursor_completeness": 0.9,
+    "no_phantom": 0.85,
     "durability": 0.9,
 }
 """checker -> share of its mutants that its own literal histories must notice.
@@ -107,6 +110,8 @@ class Bench:
             except Stillborn:
                 raise
             except Exception:  # an assertion, or whatever the mistake led to
+                self.tests.remove(test)
+                self.tests.insert(0, test)  # what noticed one mistake often notices the next
                 return test.name
         return ""
 

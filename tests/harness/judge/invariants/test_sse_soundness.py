@@ -10,7 +10,11 @@ from harness.core.verdict import Outcome
 
 
 def legal(made, **options):
+    """Two events of an author whom user 1 follows; he unfollowed another, and another user unfollowed this one."""
     h = made({1: [7], 2: [8]}, **options)
+    h.op(OpKind.UNFOLLOW, 1, at=-4.0, author=9)
+    h.op(OpKind.UNFOLLOW, 2, at=-4.0, author=7)
+    h.post(9, "q", at=0.5)
     h.open(1, at=0.0)
     h.post(7, "p1", at=1.0)
     h.event(1, "p1", at=1.2, token="r.1.5")
@@ -27,12 +31,17 @@ def test_real_followed_rising_and_readable(made):
     assert "2 later reads" in check.reason
 
 
+def only(h):
+    """The sentence on the only violation."""
+    check = h.check("sse_soundness")
+    assert check.value == 1, check.evidence
+    return check.evidence[0]
+
+
 def test_an_event_for_a_post_nobody_wrote(made):
     h = legal(made)
     h.event(1, "made-up", at=3.0, token="r.1.7")
-    assert h.check("sse_soundness").evidence == [
-        "listener 1 in us-east got an event for post made-up that nobody wrote, at 3.000 s [calm]"
-    ]
+    assert only(h) == "listener 1 in us-east got an event for post made-up that nobody wrote, at 3.000 s [calm]"
 
 
 def test_an_event_comes_at_the_earliest_as_its_post_is_sent(made):
@@ -46,7 +55,7 @@ def test_an_event_for_a_post_that_is_not_written_yet(made):
     h = legal(made)
     h.post(7, "p3", at=3.0)
     h.event(1, "p3", at=3.0, token="r.1.7").done_ns -= 1
-    assert "post p3 that was not written yet" in h.check("sse_soundness").evidence[0]
+    assert "post p3 that was not written yet" in only(h)
 
 
 def test_an_event_may_tell_of_a_timed_out_post_of_a_followee(made):
@@ -67,7 +76,10 @@ def test_an_event_of_an_author_never_followed(made):
     h = legal(made)
     h.post(8, "foreign", at=3.0)
     h.event(1, "foreign", at=3.2, token="r.1.7")
-    assert "by user 8, whom he never followed" in h.check("sse_soundness").evidence[0]
+    h.event(1, "foreign", at=3.4, session="other")
+    assert only(h) == (
+        "listener 1 in us-east got an event for post foreign by user 8, whom he never followed, at 3.200 s [calm]"
+    )
 
 
 def test_a_target_that_was_there_before_may_have_more_follows(made):
@@ -89,7 +101,7 @@ def test_a_token_that_falls(made):
     h = legal(made)
     h.post(7, "p3", at=3.0)
     h.event(1, "p3", at=3.2, token="r.1.6")
-    assert "with token r.1.6 after r.1.6" in h.check("sse_soundness").evidence[0]
+    assert "with token r.1.6 after r.1.6" in only(h)
 
 
 def test_a_new_epoch_starts_its_own_count(made):
@@ -108,9 +120,13 @@ def test_opaque_tokens_are_not_compared(made):
 
 def test_an_event_whose_post_cannot_be_read(made):
     h = legal(made)
+    h.event(1, "p1", at=1.3, session="other")
+    h.event(1, "p1", at=6.9, token="r.1.7")
     h.read(1, ["p2"], at=7.0)
-    assert h.check("sse_soundness").evidence == [
-        "listener 1 in us-east got an event for post p1 that his read 5.8 s later lacks, at 1.200 s [calm]"
+    h.read(1, ["p2"], at=8.0)
+    check = h.check("sse_soundness")
+    assert check.evidence == [
+        "listener 1 in us-east got an event for post p1 that his read 5.7 s later lacks, at 1.200 s [calm]"
     ]
 
 
@@ -205,6 +221,8 @@ def test_posts_without_event_and_reads_of_others_and_elsewhere_say_nothing(made)
     h.read(2, ["foreign"], at=6.0)
     h.read(7, [], at=7.0)
     h.read(1, [], at=8.0, region=AWAY)
+    h.post(7, "unannounced", at=5.0)
+    h.read(1, ["p2", "p1"], at=9.0)
     assert h.check("sse_soundness").verdict is Outcome.PASS
 
 
@@ -221,7 +239,9 @@ def test_no_read_after_an_event_is_inconclusive(made):
 def test_no_events_is_inconclusive(made):
     h = made({1: [7]})
     h.post(7, "p1", at=1.0)
-    assert h.check("sse_soundness").verdict is Outcome.INCONCLUSIVE
+    check = h.check("sse_soundness")
+    assert check.verdict is Outcome.INCONCLUSIVE
+    assert check.reason.startswith("nothing was observed; 0 later reads")
 
 
 def test_a_target_without_streams_is_skipped(made):
@@ -243,12 +263,26 @@ def test_feed_new_shows_what_was_announced_after_its_anchor(made):
 
 
 def test_feed_new_that_lacks_an_arrival(made):
-    assert "that his feed/new 3.8 s later lacks" in fetched(made).check("sse_soundness").evidence[0]
+    h = fetched(made, "p1", at=4.2)  # promised within 2 s
+    h.read(1, [], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    for name, at, token in (("p1", 1.3, "r.1.5"), ("p2", 2.3, "r.1.6")):
+        h.event(1, name, at=at, token=token, session="other")
+    h.read(1, [], at=6.0, kind=OpKind.FEED_NEW, since="p1", session="other")
+    assert only(h) == (
+        "listener 1 in us-east got an event for post p2 that his feed/new 2.0 s later lacks, at 2.200 s [calm]"
+    )
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"since": "p2"}, {"at": 4.1}, {"degraded": "stale"}, {"session": "another"}, {"since": "unknown"}],
+    [
+        {"since": "p2"},
+        {"at": 4.1},
+        {"degraded": "stale"},
+        {"session": "another"},
+        {"since": "unknown"},
+        {"outcome": OpOutcome.FAIL, "status": 503},
+    ],
 )
 def test_feed_new_that_owes_nothing(made, fields):
     check = fetched(made, **fields).check("sse_soundness")
@@ -264,14 +298,71 @@ def test_another_epoch_has_another_order(made):
     assert h.check("sse_soundness").verdict is Outcome.PASS
 
 
+def test_feed_new_owes_what_was_announced_after_the_last_event_of_its_anchor(made):
+    h = legal(made)
+    h.post(7, "p0", at=0.6)
+    h.event(1, "p0", at=1.1, token="r.1.4")
+    h.event(1, "p0", at=2.5, token="r.1.7")  # announced again
+    h.ops = [op for op in h.ops if op.kind is not OpKind.FEED]
+    h.read(1, ["p2", "p1", "p0"], at=4.5)
+    h.read(1, ["p2"], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    h.read(1, [], at=6.1, kind=OpKind.FEED_NEW, since="p0")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+    h.event(1, "p2", at=5.5, token="r.1.8")
+    h.read(1, [], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_feed_new_owes_what_its_own_session_was_told(made):
+    h = legal(made)
+    h.post(7, "p3", at=3.0)
+    h.event(1, "p3", at=3.2, token="r.1.7", session="other")
+    h.read(1, ["p3", "p2", "p1"], at=5.5)
+    h.read(1, [], at=6.0, kind=OpKind.FEED_NEW, since="p2")
+    h.read(1, [], at=6.0, kind=OpKind.FEED_NEW, since="p1", session="other")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+def test_feed_new_owes_neither_own_posts_nor_those_of_an_edge_that_changed(made):
+    h = made({1: [7], 3: [9]})
+    h.open(1, at=0.0)
+    h.op(OpKind.FOLLOW, 1, at=0.1, author=9)
+    for author, name, at, token in ((7, "p1", 1.0, 5), (7, "p2", 2.0, 6), (9, "new", 2.3, 7), (1, "mine", 2.4, 8)):
+        h.post(author, name, at=at)
+        h.event(1, name, at=at + 0.2, token=f"r.1.{token}")
+    h.read(1, ["mine", "new", "p2", "p1"], at=5.0)
+    h.read(3, ["new"], at=5.0)
+    h.read(1, ["p2"], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    assert h.check("sse_soundness").verdict is Outcome.PASS
+
+
+@pytest.mark.parametrize(("items", "outcome"), [(49, Outcome.FAIL), (50, Outcome.PASS)])
+def test_feed_new_of_50_items_may_be_cut_off(made, items, outcome):
+    h = legal(made)
+    for k in range(items):
+        h.old(7, f"old{k}", ts=-100 - k)
+    h.read(1, [f"old{k}" for k in range(items)], at=6.0, kind=OpKind.FEED_NEW, since="p1")
+    assert h.check("sse_soundness").verdict is outcome
+
+
 def test_an_event_of_an_author_who_was_unfollowed(made):
     h = legal(made)
     h.op(OpKind.UNFOLLOW, 1, at=5.0, author=7)
     h.post(7, "at-once", at=7.0)
     h.event(1, "at-once", at=7.1, token="r.1.7")
     assert h.check("sse_soundness").verdict is not Outcome.FAIL
-    h.post(7, "later", at=7.5)
-    h.event(1, "later", at=7.6, token="r.1.8")
-    assert "by user 7 after a settled unfollow" in h.check("sse_soundness").evidence[0]
-    h.op(OpKind.FOLLOW, 1, at=7.2, author=7)
+    h.post(7, "elsewhere", at=7.5, region=AWAY)  # 3 s between regions
+    h.event(1, "elsewhere", at=7.6, token="r.1.18")
+    h.post(7, "to-another", at=7.5)
+    h.event(1, "to-another", at=7.6, token="r.1.19", region=AWAY)
+    assert h.check("sse_soundness").verdict is not Outcome.FAIL
+    h.post(7, "later", at=7.01)
+    h.event(1, "later", at=7.1, token="r.1.7", session="other")
+    h.event(1, "later", at=7.2, token="r.1.8")
+    assert only(h) == (
+        "listener 1 in us-east got an event for post later by user 7 after a settled unfollow, at 7.100 s [calm]"
+    )
+    follow = h.op(OpKind.FOLLOW, 1, at=7.1, author=7)
+    assert "post later" in only(h)
+    follow.sent_ns -= 1
     assert h.check("sse_soundness").verdict is not Outcome.FAIL
