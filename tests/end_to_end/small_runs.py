@@ -37,10 +37,10 @@ def phase(name: str, seconds: float, *faults: str) -> str:
     return f'[[phase]]\nname = "{name}"\nduration = "{seconds}s"\nfaults = [{", ".join(faults)}]\n'
 
 
-def write_scenario(folder: Path, *parts: str) -> Path:
+def write_scenario(folder: Path, *parts: str, expect: str = EXPECT) -> Path:
     """A scenario of the small load and these tables."""
     path = folder / "small.toml"
-    path.write_text(LOAD + "".join(parts) + EXPECT)
+    path.write_text(LOAD + "".join(parts) + expect)
     return path
 
 
