@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -29,6 +30,10 @@ COMMANDS = {
     "doctor": ("doctor", "Tell what is missing on this machine, and the fix."),
 }
 """command -> (module of this package, one line of help); a module is imported when its command is used"""
+
+
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+"""what a machine may refuse at any place: to read or write a file, space, one more descriptor"""
 
 
 class Commands(click.Group):
@@ -92,6 +97,10 @@ def _told(error: BaseException) -> ExitCode:
         for line in str(error).splitlines():
             click.echo(f"feedstorm: {line}", err=True)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        about = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        click.echo(f"feedstorm: {about}{error.strerror}", err=True)
+        return ExitCode.ENVIRONMENT
     click.echo("feedstorm: internal error; please report it with this traceback", err=True)
     traceback.print_exception(error)
     return ExitCode.INTERNAL

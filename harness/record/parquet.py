@@ -9,6 +9,7 @@ are, so it can also look at a run under way; `seal` deletes them once Parquet ho
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -180,8 +181,14 @@ def _told(path: Path) -> Contents:
 
 @contextmanager
 def _one_at_a_time(history: Path) -> Iterator[None]:
-    """Conversions of a run wait for each other."""
-    descriptor = os.open(history / ".convert-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Conversions of a run wait for each other. Where nothing can be written none can be made either."""
+    try:
+        descriptor = os.open(history / ".convert-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        yield
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

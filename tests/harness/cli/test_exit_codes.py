@@ -1,3 +1,4 @@
+import errno
 import sys
 
 import click
@@ -25,6 +26,9 @@ def ends_with(error):
         (click.UsageError("x"), ExitCode.USAGE),
         (UsageError("x"), ExitCode.USAGE),
         (UnavailableError("x"), ExitCode.ENVIRONMENT),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), ExitCode.ENVIRONMENT),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitCode.ENVIRONMENT),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a bug"), ExitCode.INTERNAL),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (KeyError("a bug"), ExitCode.INTERNAL),
     ],
@@ -36,3 +40,12 @@ def test_what_ends_a_command_becomes_its_exit_code(monkeypatch, capsys, error, c
         cli.main()
     assert ended.value.code == code
     assert capsys.readouterr().out == ""
+
+
+def test_a_refusal_of_the_machine_is_told_in_a_line(monkeypatch, capsys):
+    refusal = PermissionError(errno.EACCES, "Permission denied", "runs/x")
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: ends_with(refusal))
+    monkeypatch.setattr(sys, "argv", ["feedstorm", "scenarios"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "feedstorm: runs/x: Permission denied\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
@@ -274,3 +277,19 @@ def test_times_are_put_on_the_harnesss_clock(run: RunDirectory, make_op: MakeOp)
     write_clocks(run.clocks, [msgspec.structs.replace(far, offset_ns=0)])
     assert query(run, "due_ns")[0] == (5_000_000,)
     assert [len(list(read_frames(path))) for path in sorted(run.history.glob("*.jsonl"))] == [1, 1]
+
+
+def test_what_is_converted_can_be_asked_where_nothing_can_be_written(
+    run: RunDirectory, make_op: MakeOp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(run, "a", make_op(1))
+    to_parquet(run)
+    opened = os.open
+
+    def read_only(path: str | Path, flags: int, *rest: Any, **others: Any) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, flags, *rest, **others)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert query(run) == [(1,)]
