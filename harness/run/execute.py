@@ -107,6 +107,7 @@ class Execution:
         self.by_hand = ByHand(self.run)
         self.progress = Progress(self.request, self.run, by_hand=self.by_hand)
         watcher = asyncio.create_task(self._watch())
+        last_stage = "ended before its time"
         try:
             self._prepare()
             async with AsyncExitStack() as undo:
@@ -115,10 +116,12 @@ class Execution:
                 await self._load_and_break(undo)
             self._say("judging")
             merge_histograms(self.run)
-            return await asyncio.to_thread(judge_and_store, self.run, self.request.baseline)
+            verdict = await asyncio.to_thread(judge_and_store, self.run, self.request.baseline)
+            last_stage = "done"
+            return verdict
         finally:
             watcher.cancel()
-            self._say("done")
+            self._say(last_stage)
             forget_tokens(self.run.path)
 
     def _say(self, stage: str) -> None:
