@@ -13,7 +13,7 @@ from types import TracebackType
 
 import msgspec
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
@@ -169,7 +169,8 @@ def print_verdict(verdict: Verdict, console: Console, report: Path | None = None
     """Print the checks, failing ones first and with their evidence, then the verdict in one line."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column, justify in (("", "left"), ("check", "left"), ("phase", "left"), ("value", "right"), ("bound", "right")):
-        table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=column != "check")
+        sides: JustifyMethod = "right" if justify == "right" else "left"
+        table.add_column(column, justify=sides, no_wrap=column != "check", overflow="fold")
     table.add_column("machine alone", justify="right", style="dim", no_wrap=True)
     table.add_column("seen", justify="right", style="dim")
     for same in _together(failing_first(verdict.checks)):

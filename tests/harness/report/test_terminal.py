@@ -140,3 +140,12 @@ def test_a_machine_that_was_not_measured_is_said() -> None:
     made = console(terminal=False)
     print_verdict(sample_verdict("pass", ""), made)
     assert "The machine was not measured beside the run" in text_of(made)
+
+
+def test_a_long_name_is_not_cut_off() -> None:
+    verdict = sample_verdict("pass", "")
+    name = "post_to_event{scope:local,author:ordinary,region:us-east} p(95) <= 200ms"
+    check = msgspec.structs.replace(verdict.checks[0], name=name)
+    made = console(terminal=True, width=70)
+    print_verdict(msgspec.structs.replace(verdict, checks=[check]), made)
+    assert "…" not in text_of(made)
