@@ -153,8 +153,10 @@ def choices(function: Callable[..., None]) -> Iterator[dict[str, Any]]:
     axes = []
     for mark in getattr(function, "pytestmark", []):
         if mark.name == "parametrize":
-            names = [name.strip() for name in mark.args[0].split(",")]
-            axes.append([dict(zip(names, row if len(names) > 1 else [row], strict=True)) for row in mark.args[1]])
+            names, rows = mark.args
+            axes.append(
+                [{names: row} if isinstance(names, str) else dict(zip(names, row, strict=True)) for row in rows]
+            )
     for chosen in itertools.product(*axes):
         yield {name: value for choice in chosen for name, value in choice.items()}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from made_history import AWAY
+from made_history import AWAY, ns
 
 from harness.core.load_rates import Load
 from harness.core.op import OpKind, OpOutcome
@@ -10,12 +10,21 @@ from harness.core.verdict import Outcome
 
 
 def legal(made, **options):
-    """p1 by user 7 is deleted at 5 s; user 1 reads his feed without it in both regions."""
+    """p1 by user 7 is deleted at 5 s; user 1 reads his feed without it in both regions.
+
+    Pages of others, and those that do not reach down to p1 or begin below it, tell nothing; nor does a probe.
+    """
     h = made({1: [7, 8], 2: [7]}, **options)
+    h.old(7, "old", ts=-10)
+    h.post(8, "r", at=0.5)
     h.post(7, "p1", at=1.0)
     h.post(7, "p2", at=2.0)
     h.read(1, ["p2", "p1"], at=4.0)
     h.op(OpKind.DELETE, 7, at=5.0, post="p1")
+    h.read(3, [], at=10.0)
+    h.read(1, ["p2"], at=9.0, more=True)
+    h.read(1, ["old"], at=9.1, page=2)
+    h.probe(1, "expired", at=9.2, items=["p1"])
     h.read(1, ["p2"], at=10.0)
     h.read(1, ["p2"], at=10.0, region=AWAY)
     return h
@@ -30,6 +39,7 @@ def test_what_was_deleted_stays_gone(made):
 
 def test_a_deleted_post_that_comes_back(made):
     h = legal(made)
+    h.op(OpKind.MODERATE, 3, at=20.0, post="p1", region=AWAY)
     h.fault(30.0, 33.0)
     h.read(1, ["p2", "p1"], at=50.0)
     check = h.check("eligibility")
@@ -42,10 +52,21 @@ def test_a_deleted_post_that_comes_back(made):
 
 def test_others_may_see_it_for_a_moment_its_author_may_not(made):
     h = legal(made)
-    h.read(2, ["p2", "p1"], at=7.0)  # promised within 2 s of 5.01 s
+    read = h.read(2, ["p2", "p1"], at=7.0)  # promised within 2 s of 5.01 s
     assert h.check("eligibility").verdict is Outcome.PASS
-    h.read(7, ["p2", "p1"], at=5.1)
-    assert h.check("eligibility").verdict is Outcome.FAIL
+    read.sent_ns = ns(7.01)
+    assert h.check("eligibility").value == 1
+    h.read(7, ["p2", "p1"], at=5.01)
+    assert h.check("eligibility").value == 2
+
+
+def test_who_moderates_may_see_it_for_a_moment_and_so_may_who_got_a_degraded_answer(made):
+    h = legal(made)
+    h.op(OpKind.MODERATE, 3, at=11.0, post="p2")
+    h.read(3, ["p2"], at=11.5)
+    h.op(OpKind.DELETE, 8, at=11.0, post="r", degraded="stale")
+    h.read(8, ["r"], at=11.5)
+    assert h.check("eligibility").verdict is Outcome.PASS
 
 
 def test_another_region_has_longer(made):
@@ -76,6 +97,7 @@ def test_a_fault_does_not_excuse_what_had_settled(made):
 def test_a_degraded_read_is_judged_once_all_must_have_settled(made):
     h = legal(made)
     h.read(1, ["p2", "p1"], at=20.0, degraded="stale")
+    h.read(7, ["p2", "p1"], at=21.0, degraded="stale")
     assert h.check("eligibility").verdict is Outcome.PASS
     h.read(1, ["p2", "p1"], at=23.0, degraded="stale")
     assert h.check("eligibility").verdict is Outcome.FAIL
@@ -98,7 +120,7 @@ def test_hidden_until_it_is_shown_again(made, away, back):
     h.read(1, ["p2"], at=20.005)
     check = h.check("eligibility")
     assert (check.verdict, check.observations) == (Outcome.PASS, 5)  # p1 four times
-    h.read(1, ["p2"], at=16.0)
+    h.read(1, ["p2"], at=19.99)
     assert h.check("eligibility").verdict is Outcome.FAIL
 
 
@@ -140,11 +162,15 @@ def test_a_look_up_shows_no_deleted_post(made):
 def test_an_unfollowed_author_is_gone_until_followed_again(made):
     h = legal(made)
     h.post(8, "q", at=11.0)
+    h.op(OpKind.UNFOLLOW, 2, at=9.0, author=7)
     h.op(OpKind.UNFOLLOW, 1, at=12.0, author=8)
     h.read(1, ["p2"], at=12.1)
+    h.read(2, ["q"], at=14.0)
     h.op(OpKind.FOLLOW, 1, at=20.0, author=8)
     h.read(1, ["q", "p2"], at=20.005)
-    assert h.check("eligibility").verdict is Outcome.PASS
+    check = h.check("eligibility")
+    assert check.verdict is Outcome.PASS
+    assert "4 times after unfollow" in check.reason  # r and q by user 1, p1 and p2 by user 2
     h.read(1, ["q", "p2"], at=13.0)
     assert h.check("eligibility").evidence == [
         "post q of user 8 acknowledged at 11.010 s; user 1 unfollowed user 8 in us-east at 12.010 s; "

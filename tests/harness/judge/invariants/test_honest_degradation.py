@@ -8,11 +8,14 @@ from harness.core.verdict import Outcome
 
 
 def legal(made, **options):
-    """p1 is acknowledged and shown, another post refused and not shown."""
+    """p1 is acknowledged and shown, another post refused and not shown; its author's own feed is not judged."""
     h = made({1: [7], 2: [7]}, **options)
+    h.post(8, "untimed", at=0.5, ts_us=0)
     h.post(7, "p1", at=1.0)
     h.post(7, "refused", at=2.0, outcome=OpOutcome.FAIL, status=503)
+    h.post(7, "textless", at=2.0, outcome=OpOutcome.FAIL, status=503, text_hash=0)
     h.read(1, ["p1"], at=10.0)
+    h.read(7, [], at=10.0)
     return h
 
 
@@ -27,7 +30,9 @@ def test_refused_is_refused_and_unmarked_is_fresh(made):
 def test_a_refused_post_that_took_effect(made, fields):
     h = legal(made)
     h.post(7, "p9", at=3.0, outcome=OpOutcome.FAIL, **fields)
+    h.post(8, "q", at=3.5)
     h.read(2, ["p9", "p1"], at=4.0)
+    h.read(2, ["p9", "p1"], at=4.2)
     check = h.check("honest_degradation")
     assert check.verdict is Outcome.FAIL
     why = f"status {fields['status']}" if fields["status"] else "connection refused"
@@ -59,6 +64,8 @@ def test_another_author_may_have_written_the_same(made):
     h.post(7, "p2", at=11.5, text="the same")
     h.read(2, ["p2", "p1"], at=14.0)
     assert h.check("honest_degradation").verdict is Outcome.PASS
+    h.read(2, ["p2", "q", "p1"], at=14.0)
+    assert "a post of user 8 refused" in h.check("honest_degradation").evidence[0]
 
 
 def test_a_stale_page_must_say_so(made):
@@ -68,12 +75,12 @@ def test_a_stale_page_must_say_so(made):
     h.read(2, [], at=6.0)  # late, by less than 3 s
     h.read(2, [], at=7.0, region=AWAY)
     assert h.check("honest_degradation").verdict is Outcome.PASS
-    h.read(2, [], at=6.02)
+    h.read(2, [], at=6.01)
     check = h.check("honest_degradation")
     assert check.verdict is Outcome.FAIL
     assert check.evidence == [
         "post p1 acknowledged to user 7 in us-east at 1.010 s; absent from a page of user 2 in us-east that is not "
-        "marked degraded at 6.020 s [calm]"
+        "marked degraded at 6.010 s [calm]"
     ]
 
 
@@ -111,16 +118,36 @@ def test_an_old_post_of_that_text_proves_nothing(made):
     h.old(7, "old", ts=-100, text="hello")
     h.read(1, ["p1", "old"], at=12.0)
     assert h.check("honest_degradation").verdict is Outcome.PASS
+    h.old(7, "not-old", ts=1.0, text="hello")
+    h.read(1, ["not-old", "p1"], at=12.0)
+    assert h.check("honest_degradation").value == 1
 
 
 @pytest.mark.parametrize(("marked", "outcome"), [(150, Outcome.PASS), (151, Outcome.FAIL)])
 def test_the_mark_is_no_way_out(made, marked, outcome):
     h = legal(made)
-    for k in range(299):
+    for k in range(298):
         h.read(1, ["p1"], at=11.0 + k / 100, degraded="stale" if k < marked else "")
     check = h.check("honest_degradation")
     assert check.verdict is outcome
-    assert not check.evidence or "151 of 300 pages of the baseline marked stale" in check.evidence[0]
+    told = "151 of 300 pages of the baseline marked stale, the last at 12.500 s [calm]"
+    assert check.evidence == ([told] if outcome is Outcome.FAIL else [])
+
+
+@pytest.mark.parametrize("border", ["end", "fault"])
+def test_pages_count_from_the_begin_of_the_baseline_to_its_end_or_the_first_fault(made, border):
+    h = legal(made)
+    if border == "end":
+        h.baseline = 20.0
+    else:
+        h.fault(20.0, 21.0)
+    first = h.read(1, ["p1"], at=0.0, degraded="stale")
+    for k in range(297):
+        h.read(1, ["p1"], at=11.0 + k / 100, degraded="stale")
+    h.read(1, ["p1"], at=20.0, degraded="stale")
+    assert "298 of 300 pages" in h.check("honest_degradation").evidence[0]
+    first.sent_ns -= 1
+    assert h.check("honest_degradation").verdict is Outcome.PASS
 
 
 def test_overload_may_reduce_all_pages(made):
