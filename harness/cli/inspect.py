@@ -102,7 +102,9 @@ def report(run: str) -> None:
 @click.argument("sql")
 @json_option
 def query(run: str, sql: str, as_json: bool) -> None:
-    """Ask the history of a run in SQL; the tables are `ops` and `seen`. A run under way can be asked too.
+    """Ask the history of a run in SQL. A run under way can be asked too.
+
+    The tables are `ops`, `seen`, `phases` and `faults`; docs/results.md tells what is in them.
 
     Example: feedstorm query latest "select kind, outcome, count(*) from ops group by all order by 3 desc"
     """
