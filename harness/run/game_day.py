@@ -39,7 +39,9 @@ def as_game_day(scenario: Scenario, length_s: float) -> Scenario:
     expect = {key: texts for key, texts in scenario.expect.items() if _is_kept(key)}
     lasting = {key: texts for key, texts in scenario.stop.expressions.items() if "phase:" not in key.replace(" ", "")}
     stop = msgspec.structs.replace(scenario.stop, expressions=lasting)
-    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, expect=expect, stop=stop, tolerance={})
+    about = f"A game day: the load of {scenario.name}, and faults by hand."
+    kept = {"about": about, "expect": expect, "stop": stop}
+    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, tolerance={}, **kept)
 
 
 def _is_kept(selector: str) -> bool:

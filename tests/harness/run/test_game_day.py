@@ -95,6 +95,7 @@ def test_the_load_stays_and_what_is_planned_goes():
         },
     )
     made = as_game_day(planned, 1800)
+    assert made.about == f"A game day: the load of {planned.name}, and faults by hand."
     assert made.phases == (Phase(name="gameday", duration_s=1800),)
     assert made.chaos is None
     assert list(made.expect) == ["feed_read", "feed_read{region:us, phase:recovered}", "invariants"]
