@@ -80,7 +80,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         style = "" if row.verdict is Outcome.PASS else STYLE[row.verdict]
         mark = Text(MARK[row.verdict], style=STYLE[row.verdict])
         table.add_row(mark, *(Text(cell, style=style) for cell in cells(row)))
-    console.print(table)
+    if table.rows:
+        console.print(table)
     _print_rest(comparison, console)
     word = Text(f"{comparison.verdict.upper()} ", style=STYLE[comparison.verdict])
     console.print(Text.assemble(word, Text(headline(comparison), style=STYLE[comparison.verdict])), soft_wrap=True)

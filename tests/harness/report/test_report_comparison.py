@@ -78,6 +78,12 @@ def test_the_gravest_comes_first_and_what_was_left_out_is_counted() -> None:
         assert words in text, (words, text)
 
 
+def test_where_no_figure_was_compared_there_is_no_empty_table() -> None:
+    text = printed(msgspec.structs.replace(COMPARISON, differences=[ROWS[2]]))
+    assert "tolerance" not in text
+    assert "too little data for 1 more figure" in text
+
+
 def test_the_headline_says_why() -> None:
     passed = msgspec.structs.replace(COMPARISON, verdict=Outcome.PASS, differences=ROWS[:1], checks=[])
     assert headline(passed) == "no regression in 1 figure and 12 checks."
