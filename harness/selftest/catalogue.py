@@ -119,8 +119,8 @@ QUICK: tuple[tuple[str, ...], ...] = (
     ("skip-notify", "key-forgotten", "reply-before-parent", "unordered-page", "cold-never-merged"),
     ("post-not-replicated", "own-post-missing"),
     ("refill-loses-last", "slow-recovery", "phantom-post"),
-    ("refused-but-done", "page-overlap", "author-overtaken", "foreign-cursor", "slow-replication"),
-    ("slow-fan-out", "unfollowed-stays", "event-unfollowed"),
+    ("refused-but-done", "page-overlap", "author-overtaken", "slow-replication"),
+    ("slow-fan-out", "unfollowed-stays", "event-unfollowed", "foreign-cursor"),
     ("flipping-reads", "slow-pages"),
 )
 """runs of the quick sample. Defects that share a run concern other checkers: none of them, alone, turns the checker red
