@@ -7,6 +7,7 @@ import importlib.machinery
 import inspect
 import itertools
 import re
+import shutil
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from made_history import MadeHistory
 from harness.core.verdict import Check
 from harness.judge.invariants import CHECKERS
 from harness.judge.trial import Trial, run_checker
+from harness.record.run_directory import RunDirectory
 
 TESTS = Path(__file__).parent / "invariants"
 FLOORS = {
@@ -92,8 +94,12 @@ class Bench:
         """The tables of this call of this test."""
         key = (self._test, self._calls)
         self._calls += 1
-        if key not in self._trials:
+        if key not in self._trials:  # in a directory of its own: some tables are views of what is stored there
+            stored = RunDirectory(self.folder / f"stored-{len(self._trials)}")
+            shutil.copytree(history.run.path, stored.path)
+            shown, history.run = history.run, stored
             self._trials[key] = self.stack.enter_context(history.trial())
+            history.run = shown
         return self._trials[key]
 
     def make(self, follows: Any, **options: Any) -> Judged:
@@ -181,6 +187,7 @@ def survivors(name: str, folder: Path) -> tuple[int, list[str]]:
             except Stillborn:
                 continue
             born += 1
+        assert bench.killer() == ""  # nothing of a mutant stays behind
     return born, alive
 
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from made_history import AWAY, ns
 
+from harness.core.clock import NS_PER_S
 from harness.core.load_rates import Load
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
+from harness.judge.delays import Delay
+from harness.judge.invariants import CHECKERS
+from harness.judge.trial import run_checker
 
 
 def legal(made, **options):
@@ -22,6 +28,7 @@ def legal(made, **options):
     h.read(1, ["p2", "p1"], at=4.0)
     h.op(OpKind.DELETE, 7, at=5.0, post="p1")
     h.read(3, [], at=10.0)
+    h.read(2, ["p2"], at=8.0)
     h.read(1, ["p2"], at=9.0, more=True)
     h.read(1, ["old"], at=9.1, page=2)
     h.probe(1, "expired", at=9.2, items=["p1"])
@@ -33,8 +40,8 @@ def legal(made, **options):
 def test_what_was_deleted_stays_gone(made):
     check = legal(made).check("eligibility")
     assert check.verdict is Outcome.PASS
-    assert check.observations == 2
-    assert "2 times after delete" in check.reason
+    assert check.observations == 3
+    assert "3 times after delete" in check.reason
 
 
 def test_a_deleted_post_that_comes_back(made):
@@ -119,7 +126,7 @@ def test_hidden_until_it_is_shown_again(made, away, back):
     h.op(back, 7, at=20.0, post="p2")
     h.read(1, ["p2"], at=20.005)
     check = h.check("eligibility")
-    assert (check.verdict, check.observations) == (Outcome.PASS, 5)  # p1 four times
+    assert (check.verdict, check.observations) == (Outcome.PASS, 6)  # p1 five times
     h.read(1, ["p2"], at=19.99)
     assert h.check("eligibility").verdict is Outcome.FAIL
 
@@ -178,11 +185,40 @@ def test_an_unfollowed_author_is_gone_until_followed_again(made):
     ]
 
 
+def test_an_unfollowed_author_whom_nobody_else_cuts(made):
+    h = made({1: [8]})
+    h.post(8, "q", at=1.0)
+    h.op(OpKind.UNFOLLOW, 1, at=2.0, author=8)
+    h.read(1, ["q"], at=5.0)
+    assert h.check("eligibility").value == 1
+
+
+def test_a_noisy_machine_excuses_neither_the_one_who_took_it_away_nor_final_reads(made):
+    h = legal(made)
+    h.op(OpKind.MODERATE, 3, at=5.0, post="p1")
+    for user, at, fields in (
+        (7, 5.1, {}),
+        (7, 8.0, {}),
+        (1, 8.0, {}),
+        (1, 12.5, {}),  # 5.49 s late at home, 4.49 s in the other region
+        (1, 12.5, {"region": AWAY}),
+        (1, 12.6, {"region": AWAY}),
+        (1, 20.0, {"final": True}),
+        (2, 20.01, {"final": True}),  # T = 15 s after it was gone
+    ):
+        h.read(user, ["p2", "p1"], at=at, **fields)
+    with h.trial() as trial:
+        for longest_s, violations in ((30, 3), (5, 5)):
+            noisy = replace(trial, doubtful=(Delay(ns(0), ns(60), longest_s * NS_PER_S),))
+            assert run_checker("eligibility", CHECKERS["eligibility"], noisy).value == violations
+
+
 def test_a_block_hides_both_from_each_other(made):
     h = made({1: [7], 7: [1]})
     h.post(1, "mine", at=1.0)
     h.post(7, "his", at=1.5)
     h.op(OpKind.BLOCK, 7, at=5.0, author=1)
+    h.op(OpKind.BLOCK, 1, at=6.0, author=7)
     h.read(1, ["mine"], at=10.0)
     h.read(7, ["his"], at=5.1)
     assert h.check("eligibility").verdict is Outcome.PASS

@@ -299,11 +299,12 @@ def test_another_epoch_has_another_order(made):
 
 
 def test_feed_new_owes_what_was_announced_after_the_last_event_of_its_anchor(made):
-    h = legal(made)
-    h.post(7, "p0", at=0.6)
-    h.event(1, "p0", at=1.1, token="r.1.4")
-    h.event(1, "p0", at=2.5, token="r.1.7")  # announced again
-    h.ops = [op for op in h.ops if op.kind is not OpKind.FEED]
+    h = made({1: [7]})
+    h.open(1, at=0.0)
+    for name, at in (("p0", 0.6), ("p1", 1.0), ("p2", 2.0)):
+        h.post(7, name, at=at)
+    for name, at, token in (("p0", 1.1, 4), ("p1", 1.2, 5), ("p2", 2.2, 6), ("p0", 2.5, 7)):
+        h.event(1, name, at=at, token=f"r.1.{token}")  # p0 is announced again
     h.read(1, ["p2", "p1", "p0"], at=4.5)
     h.read(1, ["p2"], at=6.0, kind=OpKind.FEED_NEW, since="p1")
     h.read(1, [], at=6.1, kind=OpKind.FEED_NEW, since="p0")
