@@ -1,7 +1,9 @@
 """A whole legal run, made up: what an ideal target and a punctual harness would have recorded.
 
 Posts arrive in every follower's feed after a random delay, later in the other region; listeners get an event for each;
-panel sessions post, read the top, walk in pages of 5 and 50; final walks show everything. Same seed, same run.
+panel sessions post, read the top, walk in pages of 5 and 50; final walks show everything. In a busy run they also
+answer posts and look up what was answered, delete, unfollow, fetch what is new after an event, and send cursors that
+are none of theirs; and a fault strikes that nobody notices. Same seed, same run.
 Used by the benchmark of the judge, and by its tests: a healthy run must never be accused.
 """
 
@@ -23,12 +25,14 @@ from harness.record.history import HistoryWriter
 from harness.record.run_directory import RunDirectory
 
 REGIONS = ("us-east", "ap-tokyo")
-START_NS = 1_000 * NS_PER_S
+START_NS = 10 * NS_PER_S
 START_US = 1_700_000_000_000_000
 WARMUP_S = 2.0
 DRAIN_S = 20.0
 
 SAMPLED = 20
+_BUSY: dict[str, Any] = {"replies_per_s": 1.0, "deletes_per_s": 1.0, "edges_per_s": 1.0, "probes_per_s": 1.0}
+"""what tells the judge that the load had some of each"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Size:
     history: int = 2
     """posts an author had written before the run"""
     long_page: int = 50
+    busy: bool = False
+    """whether there is something to look at for each of the 20 checkers"""
 
 
 class Written(msgspec.Struct, frozen=True, order=True):
@@ -69,15 +75,18 @@ def _showing(op: Op, items: list[Written]) -> Op:
 
 
 class _Feeds:
-    """Each user's feed in each region: what has arrived by a time, ascending."""
+    """Each user's feed in each region: what has arrived, and was not taken away, by a time; ascending."""
 
     def __init__(self) -> None:
-        self._arrivals: dict[tuple[int, str], list[tuple[int, Written]]] = {}
+        self._arrivals: dict[tuple[int, str], list[tuple[int, Written, bool]]] = {}
         self._visible: dict[tuple[int, str], list[Written]] = {}
         self._taken: dict[tuple[int, str], int] = {}
 
-    def add(self, user: int, region: str, at_ns: int, post: Written) -> None:
-        self._arrivals.setdefault((user, region), []).append((at_ns, post))
+    def add(self, user: int, region: str, at_ns: int, post: Written, gone_ns: int | None = None) -> None:
+        arrivals = self._arrivals.setdefault((user, region), [])
+        arrivals.append((at_ns, post, False))
+        if gone_ns is not None:
+            arrivals.append((gone_ns, post, True))
 
     def settle(self) -> None:
         for arrivals in self._arrivals.values():
@@ -89,7 +98,11 @@ class _Feeds:
         arrivals, visible = self._arrivals.get(key, []), self._visible.setdefault(key, [])
         taken = self._taken.get(key, 0)
         while taken < len(arrivals) and arrivals[taken][0] <= time_ns:
-            insort(visible, arrivals[taken][1])
+            _, post, gone = arrivals[taken]
+            if gone:
+                del visible[bisect_left(visible, post)]
+            else:
+                insort(visible, post)
             taken += 1
         self._taken[key] = taken
         return visible
@@ -108,7 +121,14 @@ class Model:
         self.ids = 0
         self.t0_ns = START_NS + round(WARMUP_S * NS_PER_S)
         self.end_ns = self.t0_ns + round(3 * size.phase_s * NS_PER_S)
-        self.posts: list[tuple[int, int, int, Written]] = []
+        self.posts: list[tuple[int, Written]] = []
+        """acknowledged at, those that nobody deletes"""
+        self.parents: dict[str, Written] = {}
+        """reply -> what it answers"""
+        self.gone: dict[str, int] = {}
+        """post -> when it is deleted"""
+        self.cuts: dict[tuple[int, int], int] = {}
+        """user, author -> when he unfollows him"""
 
     def make(self) -> int:
         """Write everything. Returns the number of ops."""
@@ -117,6 +137,8 @@ class Model:
         for user, authors in enumerate(followees):
             for author in authors:
                 followers[int(author)].append(user)
+        if self.size.busy:
+            self._unfollows(followees)
         self._history(followers)
         self._posts(followers)
         self.feeds.settle()
@@ -157,6 +179,7 @@ class Model:
     ) -> Op:
         self.ids += 1
         fields.setdefault("region", self.region(user))
+        fields.setdefault("outcome", OpOutcome.OK)
         op = Op(
             id=self.ids,
             kind=kind,
@@ -165,7 +188,6 @@ class Model:
             due_ns=due_ns,
             sent_ns=due_ns + NS_PER_MS,
             done_ns=done_ns,
-            outcome=OpOutcome.OK,
             **fields,
         )
         self.rows.append((done_ns, op, items or []))
@@ -182,7 +204,20 @@ class Model:
             for user in [*followers[author], author]:
                 if self._reads_feeds(user):
                     for region in REGIONS:
-                        self.feeds.add(user, region, 0, post)
+                        self.feeds.add(user, region, 0, post, self._leaves(user, post))
+
+    def _unfollows(self, followees: list[Any]) -> None:
+        """Each panel user unfollows an author some time in the phases."""
+        for user in range(self.size.panel):
+            author = int(self.random.choice(followees[user]))
+            due = int(self.random.integers(self.t0_ns, self.end_ns))
+            self.cuts[user, author] = due + NS_PER_MS
+            self._op(OpKind.UNFOLLOW, user, f"panel-{user}", due, due + 6 * NS_PER_MS, author=author)
+
+    def _leaves(self, user: int, post: Written) -> int | None:
+        """When a post leaves a user's feed; None: it stays."""
+        times = [at for at in (self.gone.get(post.id), self.cuts.get((user, post.author))) if at is not None]
+        return min(times, default=None)
 
     def _posts(self, followers: list[list[int]]) -> None:
         """Posts, their arrival in feeds, and the events of listeners (whose streams are open from the start)."""
@@ -192,7 +227,7 @@ class Model:
             self._op(OpKind.STREAM_OPEN, user, f"listener-{user}", at, at + NS_PER_MS, token=f"{self.region(user)}.1.0")
         count = round(size.posts_per_s * (self.end_ns - START_NS) / NS_PER_S)
         due = np.sort(self.random.integers(START_NS, self.end_ns, count))
-        events: dict[int, list[tuple[int, str]]] = {}
+        events: dict[int, list[tuple[int, Written]]] = {}
         for number, due_ns in enumerate(due.tolist()):
             author = int(self.random.integers(0, size.users))
             accepted = due_ns + int(self.random.integers(2, 20)) * NS_PER_MS
@@ -209,17 +244,38 @@ class Model:
                 ts_us=post.ts_us,
                 text_hash=post.hash,
                 idempotency_key=f"k{number}",
+                reply_to=self._answers(post, due_ns) if size.busy else "",
             )
-            self.posts.append((due_ns, done, author, post))
+            if not (size.busy and self._deletes(post, done)):
+                self.posts.append((done, post))
             for user in [*followers[author], author]:
                 self._arrive(user, accepted, post, events)
         self._events(events)
 
+    def _answers(self, post: Written, due_ns: int) -> str:
+        """The post that a fifth of the posts answer: one of those that were everywhere a while ago."""
+        back = round(3 * self.size.posts_per_s) + int(self.random.integers(0, 300))
+        older = self.posts[-back:][:1] if self.random.random() < 0.2 else []
+        if not older or older[0][0] > due_ns - 2 * NS_PER_S:
+            return ""
+        self.parents[post.id] = older[0][1]
+        return older[0][1].id
+
+    def _deletes(self, post: Written, done_ns: int) -> bool:
+        """One post in a hundred is deleted by its author a while later."""
+        due = done_ns + int(self.random.integers(5, 30)) * NS_PER_S
+        if self.random.random() >= 0.01 or due >= self.end_ns:
+            return False
+        self.gone[post.id] = due + NS_PER_MS
+        self._op(OpKind.DELETE, post.author, f"poster-{post.author}", due, due + 6 * NS_PER_MS, post=post.id)
+        return True
+
     def _reads_feeds(self, user: int) -> bool:
         return user < max(self.size.panel, self.size.final_readers)
 
-    def _arrive(self, user: int, accepted_ns: int, post: Written, events: dict[int, list[tuple[int, str]]]) -> None:
+    def _arrive(self, user: int, accepted_ns: int, post: Written, events: dict[int, list[tuple[int, Written]]]) -> None:
         """A post comes into one user's feed, in each region, and onto his stream at home."""
+        leaves = self._leaves(user, post)
         reads, listens = self._reads_feeds(user), user < self.size.listeners and user != post.author
         if not reads and not listens:
             return
@@ -228,18 +284,37 @@ class Model:
             at = accepted_ns
             if user != post.author:
                 at += (delay_ms + int(self.random.exponential(20))) * NS_PER_MS
+            if leaves is not None and at >= leaves:
+                continue
             if reads:
-                self.feeds.add(user, region, at, post)
+                self.feeds.add(user, region, at, post, leaves)
             if listens and region == self.region(user):
-                events.setdefault(user, []).append((at + 5 * NS_PER_MS, post.id))
+                events.setdefault(user, []).append((at + 5 * NS_PER_MS, post))
 
-    def _events(self, events: dict[int, list[tuple[int, str]]]) -> None:
+    def _events(self, events: dict[int, list[tuple[int, Written]]]) -> None:
         for user in range(self.size.listeners):
-            for number, (at, post) in enumerate(sorted(events.get(user, []))):
+            told = sorted(events.get(user, []))
+            for number, (at, post) in enumerate(told):
                 token = f"{self.region(user)}.1.{number + 1}"
-                self._op(OpKind.EVENT, user, f"listener-{user}", at, at, post=post, token=token)
+                self._op(OpKind.EVENT, user, f"listener-{user}", at, at, post=post.id, token=token)
+                if self.size.busy and self.random.random() < 0.05:
+                    self._fetch_new(user, told, number)
             end = self.end_ns + round(DRAIN_S * NS_PER_S)
             self._op(OpKind.STREAM_END, user, f"listener-{user}", end, end, error="closed-by-us")
+
+    def _fetch_new(self, user: int, told: list[tuple[int, Written]], number: int) -> None:
+        """What came after an event, and is still there, soon after it."""
+        at, anchor = told[number]
+        due = at + int(self.random.integers(1, 5_000)) * NS_PER_MS
+        new = []
+        for came, post in told[number + 1 :]:
+            if came > due:
+                break
+            leaves = self._leaves(user, post)
+            if leaves is None or leaves > due:
+                new.append(post)
+        done = due + 8 * NS_PER_MS
+        self._op(OpKind.FEED_NEW, user, f"listener-{user}", due, done, since=anchor.id, items=new[::-1])
 
     def _reads(self) -> None:
         """Panel sessions: each in turn reads the top or the next page of a walk."""
@@ -253,8 +328,11 @@ class Model:
             walk, page, limit, before = state.get(user, (0, 0, 0, None))
             if before is None:
                 walk, page, limit = walk + 1, 0, size.long_page if walk % 2 else 5
-            last = self._page(user, self.region(user), f"panel-{user}", due, walk, page, limit, before, final=False)
-            deeper = last if page < 3 else None
+            session, region = f"panel-{user}", self.region(user)
+            items, more = self._page(user, region, session, due, walk, page, limit, before, final=False)
+            if size.busy and k % 20 == 0:
+                self._asks(user, region, session, due + 10 * NS_PER_MS, walk, page, limit, before, items)
+            deeper = items[-1] if more and page < 3 else None
             state[user] = (walk, page + 1, limit, deeper)
 
     def _page(
@@ -268,13 +346,15 @@ class Model:
         limit: int,
         before: Written | None,
         final: bool,
-    ) -> Written | None:
+        variant: str = "",
+    ) -> tuple[list[Written], bool]:
+        """A page of a feed, or with a variant a probe: what it shows, and whether there is more behind it."""
         feed = self.feeds.at(user, region, due + NS_PER_MS)
         end = len(feed) if before is None else bisect_left(feed, before)
         items = feed[max(0, end - limit) : end][::-1]
         more = end > limit
         self._op(
-            OpKind.FEED,
+            OpKind.PROBE if variant else OpKind.FEED,
             user,
             session,
             due,
@@ -286,9 +366,33 @@ class Model:
             cursor="" if before is None else "c",
             next_cursor="n" if more else "",
             final=final,
+            variant=variant,
             items=items,
         )
-        return items[-1] if more else None
+        return items, more
+
+    def _asks(
+        self,
+        user: int,
+        region: str,
+        session: str,
+        due: int,
+        walk: int,
+        page: int,
+        limit: int,
+        before: Written | None,
+        items: list[Written],
+    ) -> None:
+        """After a page: looks up what a reply on it answers; sends its cursor to the other region, and a forged one."""
+        for parent in [self.parents[i.id] for i in items if i.id in self.parents][:1]:
+            found = [parent]
+            self._op(OpKind.FETCH, user, session, due, due + 5 * NS_PER_MS, post=parent.id, items=found, region=region)
+        if before is not None:
+            [other] = [name for name in REGIONS if name != region]
+            self._page(user, other, session, due, walk, page, limit, before, final=False, variant="other_node")
+        refused = {"outcome": OpOutcome.FAIL, "status": 400}
+        forged: dict[str, Any] = {"variant": "tampered", "cursor": "x", **refused}
+        self._op(OpKind.PROBE, user, session, due, due + 3 * NS_PER_MS, region=region, walk=walk, page=page, **forged)
 
     def _final(self) -> None:
         """Whole walks of all final readers in both regions, two more rounds by some, for convergence."""
@@ -302,8 +406,8 @@ class Model:
                     while page == 0 or before is not None:
                         due = start + k * NS_PER_S + page * 10 * NS_PER_MS
                         name = f"final-{region}-{user}-{walk}"
-                        before = self._page(user, region, name, due, walk, page, 50, before, final=True)
-                        page += 1
+                        items, more = self._page(user, region, name, due, walk, page, 50, before, final=True)
+                        before, page = items[-1] if more else None, page + 1
 
     def _facts(self) -> None:
         size = self.size
@@ -321,7 +425,7 @@ class Model:
             population=Population(
                 users=size.users, listeners=size.listeners, history=size.history * size.follows, panel=size.panel
             ),
-            load=Load(posts_per_s=size.posts_per_s, reads_per_s=size.reads_per_s),
+            load=Load(posts_per_s=size.posts_per_s, reads_per_s=size.reads_per_s, **(_BUSY if size.busy else {})),
             expect={
                 "post_to_event{scope:local}": ("p(95) <= 500ms",),
                 "feed_read": ("failures == 0", "p(99) <= 200ms"),
@@ -336,7 +440,18 @@ class Model:
         )
         self.run.scenario.write_bytes(msgspec.json.encode(scenario))
         self.run.profile.write_bytes(msgspec.json.encode(profile))
+        if size.busy:
+            self._fault(phases[2])
         self.run.phases.write_bytes(msgspec.json.encode(phases))
         report = {"planned": len(self.rows), "sent": len(self.rows), "completed": True}
         reports = [{"process": f"{kind}-0", "kind": kind, **report} for kind in ("locust", "streams")]
         self.run.generator.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in reports))
+
+    def _fault(self, phase: dict[str, Any]) -> None:
+        """A fault of five seconds in a phase, proven and undone, that changes nothing of what is seen."""
+        injected, undone = phase["start_ns"], phase["start_ns"] + 5 * NS_PER_S
+        phase |= {"kind": "fault", "faults": ["f1"]}
+        fault = {"id": "f1", "kind": "kill", "handle": "us-east.spare", "phase": phase["name"]}
+        proof = {"witness": {"ok": True, "evidence": "connection refused"}, "undo": {"ok": True}}
+        row = {**fault, "injected_ns": injected, "undone_ns": undone, **proof}
+        self.run.faults.write_bytes(msgspec.json.encode(row) + b"\n")

@@ -77,12 +77,12 @@ FROM stretch s JOIN placed d ON d.place = s.place WHERE d.ack_ns + $error <= s.s
 _COVERED = "CREATE VIEW covered AS SELECT *, sent_ns - ack_ns - {error} AS age_ns FROM covered_pair"
 
 # Looking up every pair among all items is slow. On most pages the due posts are exactly those shown, which a count and
-# a sum of hashes tell; only the other pages are compared post by post.
+# an xor of hashes tell; only the other pages are compared post by post.
 _ABSENT = """
 CREATE TEMP TABLE absent AS
-WITH due AS (SELECT op, count(*) AS n, sum(hash(pid)) AS digest FROM covered_pair GROUP BY op),
+WITH due AS (SELECT op, count(*) AS n, bit_xor(hash(pid)) AS digest FROM covered_pair GROUP BY op),
 shown AS (
-  SELECT i.op, count(*) AS n, sum(hash(i.pid)) AS digest
+  SELECT i.op, count(*) AS n, bit_xor(hash(i.pid)) AS digest
   FROM item i JOIN page g ON g.op = i.op JOIN due_item d ON d."user" = g."user" AND d.pid = i.pid
   WHERE NOT g.degraded AND d.shallow AND i.pid >= g.lo AND i.pid < g.hi
     AND d.ack_ns + $error <= g.sent_ns GROUP BY i.op

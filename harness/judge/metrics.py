@@ -55,7 +55,8 @@ WITH fetched AS (
   WHERE kind IN ('feed', 'feed_new') AND outcome = 'ok' AND NOT final
 ), followed AS (
   SELECT d.*, f.id AS fetch_op, f.done_ns - f.due_ns AS fetch_ns
-  FROM delivery d ASOF JOIN fetched f ON f."user" = d."user" AND f.region = d.region AND f.sent_ns >= d.event_ns
+  FROM (SELECT d.* FROM delivery d SEMI JOIN fetched f ON f."user" = d."user") d
+  ASOF JOIN fetched f ON f."user" = d."user" AND f.region = d.region AND f.sent_ns >= d.event_ns
   WHERE f.sent_ns - d.event_ns <= $within
 )
 SELECT 'post_to_rendered', op, event_ns - due_ns + fetch_ns, true, region,

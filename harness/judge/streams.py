@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import duckdb
 
+from harness.judge.case import FOREVER_NS
+
 
 def build(con: duckdb.DuckDBPyConnection) -> None:
     """Create the tables of this module."""
     con.execute(_STREAM)
     con.execute(_EVENT)
-    con.execute(_DELIVERY)
+    con.execute(_DELIVERY, {"forever": FOREVER_NS})
 
 
 # A stream whose end was not recorded counts as open until the last thing its session recorded.
@@ -52,8 +54,12 @@ FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'event' AND o.outcome =
 
 _DELIVERY = """
 CREATE TABLE delivery AS
+WITH turn AS (
+  SELECT session, open_ns, end_ns,
+         coalesce(lead(open_ns) OVER (PARTITION BY session ORDER BY open_ns), $forever) AS next_ns FROM stream
+)
 SELECT e.session, e."user", e.region, e.op, e.event_ns, p.pid, p.region AS post_region, p.celebrity, p.due_ns, p.ack_ns
 FROM event e JOIN post p ON p.pid = e.pid
-ASOF JOIN stream s ON s.session = e.session AND e.event_ns >= s.open_ns
+JOIN turn s ON s.session = e.session AND e.event_ns >= s.open_ns AND e.event_ns < s.next_ns
 WHERE e.event_ns <= s.end_ns AND s.open_ns <= p.due_ns
 """

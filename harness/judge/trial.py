@@ -159,7 +159,8 @@ _HIDDEN = f"""
 SELECT {_EVERYBODY} AS "user", k.pid FROM op o JOIN post_id k ON k.id = o.post
   WHERE o.kind IN {WITHDRAWALS} AND o.outcome <> 'fail'
 UNION
-SELECT {_EVERYBODY}, i.pid FROM item i ANTI JOIN post p ON p.pid = i.pid GROUP BY i.pid HAVING count(*) = 1
+SELECT {_EVERYBODY}, s.pid FROM (SELECT s.* FROM said s ANTI JOIN post p ON p.pid = s.pid) s
+  JOIN item i ON i.number = s.number GROUP BY s.pid HAVING count(*) = 1
 UNION
 SELECT c.follower, i.pid FROM change c JOIN said s ON s.author = c.author JOIN item i ON i.number = s.number
   JOIN op o ON o.id = i.op AND o."user" = c.follower

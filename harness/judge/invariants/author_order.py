@@ -7,7 +7,7 @@ Formally, for posts w1, w2 of one author in one region, w1 acknowledged before w
 Scope: (a) all acknowledged posts; (b) readers with a stable edge, posts that nobody withdrew, the newest 800
 arrivals. One region: other regions get the posts by `cross_region`. Faults do not excuse it, only a page marked
 degraded does.
-Cost: posts x log posts; covered posts that a page lacks x the author's later posts.
+Cost: posts x log posts; covered posts that a page lacks x the author's later posts in that page's stretch.
 Inconclusive: no author wrote twice in one region.
 """
 
@@ -40,11 +40,12 @@ WITH lost AS (
   FROM covered c JOIN post p ON p.pid = c.pid JOIN page g ON g.op = c.op WHERE NOT c.present AND NOT c.remote
 ), later AS (
   SELECT l.*, w.pid AS successor, g.op AS showing FROM lost l
-  JOIN post w ON w.author = l.author AND w.region = l.region AND w.sent_ns >= l.ack_ns + $error
   JOIN page g ON g.walk = l.walk AND g.page <= l.page
+  JOIN post w ON w.author = l.author AND w.region = l.region AND w.sent_ns >= l.ack_ns + $error
+    AND w.pid BETWEEN g.low AND g.high
 )
 SELECT l.op, l.pid, l."user", l.region, l.author, l.sent_ns, l.ack_ns, min(l.successor) AS successor
-FROM later l SEMI JOIN item i ON i.op = l.showing AND i.pid = l.successor GROUP BY ALL
+FROM item i JOIN later l ON l.showing = i.op AND l.successor = i.pid GROUP BY ALL
 """
 _OVERTAKEN_EVIDENCE = f"""
 SELECT k.id, a.id, o."user", o.region, o.author, o.sent_ns, o.ack_ns, w.ack_ns

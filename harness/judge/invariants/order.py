@@ -24,10 +24,14 @@ SELECT op FROM (
   WINDOW w AS (PARTITION BY walk ORDER BY page)
 ) WHERE page_before = page - 1 AND high > before
 """
+_OTHERWISE = """
+CREATE OR REPLACE TEMP TABLE otherwise AS
+SELECT k.id, k.ts_us AS first_us, s.ts_us, s.number FROM said s JOIN post_id k ON k.pid = s.pid WHERE s.ts_us <> k.ts_us
+"""
 _DISAGREE = """
-SELECT k.id, k.ts_us, max(s.ts_us), min(o.done_ns)
-FROM said s JOIN post_id k ON k.pid = s.pid JOIN item i ON i.number = s.number JOIN op o ON o.id = i.op
-WHERE s.ts_us <> k.ts_us GROUP BY k.id, k.ts_us ORDER BY min(o.done_ns)
+SELECT s.id, s.first_us, max(s.ts_us), min(o.done_ns)
+FROM otherwise s JOIN item i ON i.number = s.number JOIN op o ON o.id = i.op
+GROUP BY s.id, s.first_us ORDER BY min(o.done_ns)
 """
 
 
@@ -51,6 +55,7 @@ def check(trial: Trial) -> Finding:
     }
     pairs = {op: pair for op in sorted(feeds) if (pair := rising_pair(shown.of(op))) is not None}
     across = [op for (op,) in trial.rows(_ACROSS)]
+    trial.con.execute(_OTHERWISE)
     disagreements = trial.rows(_DISAGREE)
     evidence = _sentences(trial, pairs, across)
     evidence += [

@@ -52,7 +52,9 @@ SELECT l.* FROM late l WHERE NOT EXISTS (
 """
 _TWICE = """
 WITH again AS (
-  SELECT *, lag(event_ns) OVER (PARTITION BY session, pid ORDER BY event_ns, op) AS before_ns FROM event
+  SELECT e.*, lag(e.event_ns) OVER (PARTITION BY e.session, e.pid ORDER BY e.event_ns, e.op) AS before_ns FROM event e
+  SEMI JOIN (SELECT session, pid FROM event GROUP BY ALL HAVING count(*) > 1) t
+    ON t.session = e.session AND t.pid = e.pid
 )
 SELECT k.id, a."user", a.region, a.before_ns, a.event_ns FROM again a JOIN post_id k ON k.pid = a.pid
 WHERE a.before_ns IS NOT NULL AND NOT EXISTS (

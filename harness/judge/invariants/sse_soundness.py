@@ -30,7 +30,7 @@ FEW_NEW = 50
 
 _UNWRITTEN = """
 SELECT k.id, e."user", e.region, e.event_ns, 'that nobody wrote' FROM event e JOIN post_id k ON k.pid = e.pid
-ANTI JOIN post p ON p.pid = e.pid ANTI JOIN item i ON i.pid = e.pid
+ANTI JOIN post p ON p.pid = e.pid ANTI JOIN said s ON s.pid = e.pid
 WHERE NOT EXISTS (
   SELECT 1 FROM op o WHERE o.kind = 'post' AND o.outcome = 'info' AND (
     o."user" = e."user" OR NOT EXISTS (SELECT 1 FROM base)
@@ -43,15 +43,14 @@ SELECT k.id, e."user", e.region, e.event_ns, 'that was not written yet' FROM eve
 JOIN post_id k ON k.pid = e.pid WHERE e.event_ns + $error < p.sent_ns ORDER BY e.event_ns
 """
 _NOT_FOLLOWED = """
-WITH pair AS (
-  SELECT e."user", p.author, e.pid, min(e.event_ns) AS event_ns, any_value(e.region) AS region
-  FROM event e JOIN post p ON p.pid = e.pid WHERE p.author <> e."user" GROUP BY 1, 2, 3
+WITH stranger AS (
+  SELECT e."user", p.author, e.pid, e.event_ns, e.region FROM event e JOIN post p ON p.pid = e.pid
+  ANTI JOIN base b ON b.follower = e."user" AND b.author = p.author
+  ANTI JOIN change c ON c.follower = e."user" AND c.author = p.author AND c.followed
+  WHERE p.author <> e."user"
 )
-SELECT k.id, pair."user", pair.region, pair.event_ns, 'by user ' || pair.author || ', whom he never followed'
-FROM pair JOIN post_id k ON k.pid = pair.pid
-ANTI JOIN base b ON b.follower = pair."user" AND b.author = pair.author
-ANTI JOIN change c ON c.follower = pair."user" AND c.author = pair.author AND c.followed
-ORDER BY pair.event_ns
+SELECT k.id, s."user", any_value(s.region), min(s.event_ns), 'by user ' || s.author || ', whom he never followed'
+FROM stranger s JOIN post_id k ON k.pid = s.pid GROUP BY k.id, s."user", s.author ORDER BY min(s.event_ns)
 """
 _CUT_OFF = """
 SELECT k.id, e."user", e.region, min(e.event_ns), 'by user ' || p.author || ' after a settled ' || min(c.kind)
@@ -62,18 +61,23 @@ WHERE p.sent_ns >= deadline(c.since_ns, CASE WHEN p.region = c.region AND e.regi
 GROUP BY k.id, e."user", e.region, p.author
 """
 _FALLING = """
-SELECT k.id, f."user", f.region, f.event_ns,
-       'with token ' || f.prefix || '.' || f.number || ' after ' || f.prefix || '.' || f.before
-FROM (
-  SELECT *, max(number) OVER (PARTITION BY session, prefix ORDER BY event_ns
-                              RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+WITH told AS (
+  SELECT op, number, max(number) OVER (PARTITION BY session, prefix ORDER BY event_ns
+                                       RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
   FROM event WHERE number IS NOT NULL
-) f JOIN post_id k ON k.pid = f.pid WHERE f.number <= f.before ORDER BY f.event_ns
+)
+SELECT k.id, e."user", e.region, e.event_ns,
+       'with token ' || e.prefix || '.' || f.number || ' after ' || e.prefix || '.' || f.before
+FROM (SELECT * FROM told WHERE number <= before) f JOIN event e ON e.op = f.op JOIN post_id k ON k.pid = e.pid
+ORDER BY e.event_ns
 """
 _READ_BACK = """
 CREATE OR REPLACE TEMP TABLE read_back AS
 SELECT c.pid, c."user", c.region, e.event_ns, c.sent_ns, c.present
-FROM (SELECT session, "user", region, pid, min(event_ns) AS event_ns FROM event GROUP BY ALL) e
+FROM (
+  SELECT e.session, e."user", e.region, e.pid, min(e.event_ns) AS event_ns
+  FROM event e SEMI JOIN page g ON g."user" = e."user" GROUP BY ALL
+) e
 JOIN covered c ON c."user" = e."user" AND c.pid = e.pid AND c.region = e.region
 WHERE c.sent_ns >= e.event_ns + $bound
 """
@@ -83,21 +87,29 @@ SELECT k.id, r."user", r.region, min(r.event_ns),
 FROM read_back r JOIN post_id k ON k.pid = r.pid WHERE NOT r.present GROUP BY k.id, r."user", r.region
 ORDER BY min(r.event_ns)
 """
-# What feed/new had to show: events behind the one of its anchor, that came long enough before it was asked for.
+# What feed/new had to show: events behind the one of its anchor, that came long enough before it was asked for. These
+# are few of all events of a session, so the stretch of them is looked up: in the order of tokens, up to the `top`.
 _DUE_NEW = """
 CREATE OR REPLACE TEMP TABLE due_new AS
-WITH told AS (
-  SELECT e.session, e."user", e.pid, e.prefix, min(e.number) AS low, max(e.number) AS high, max(e.event_ns) AS event_ns
-  FROM event e JOIN post p ON p.pid = e.pid WHERE e.number IS NOT NULL AND p.author <> e."user"
-  GROUP BY e.session, e."user", e.pid, e.prefix
-), fetched AS (
+WITH fetched AS (
   SELECT h.id AS op, h.session, h.region, h.sent_ns, k.pid AS anchor FROM history h JOIN post_id k ON k.id = h.since
   WHERE h.kind = 'feed_new' AND h.outcome = 'ok' AND h.degraded = '' AND len(h.items) < $most
+), told AS (
+  SELECT e.session, e."user", e.pid, e.prefix, min(e.number) AS low, max(e.number) AS high, max(e.event_ns) AS event_ns
+  FROM event e SEMI JOIN fetched f ON f.session = e.session JOIN post p ON p.pid = e.pid
+  WHERE e.number IS NOT NULL AND p.author <> e."user" GROUP BY e.session, e."user", e.pid, e.prefix
+), placed AS (
+  SELECT *, row_number() OVER (ORDER BY session, prefix, low) AS place FROM told
+), known AS (
+  SELECT session, prefix, event_ns, max(place) OVER (PARTITION BY session, prefix ORDER BY event_ns) AS top FROM placed
+), stretch AS (
+  SELECT f.op, f.region, f.sent_ns, a.high, unnest(range(a.place + 1, k.top + 1)) AS place
+  FROM fetched f JOIN placed a ON a.session = f.session AND a.pid = f.anchor
+  ASOF JOIN known k ON k.session = a.session AND k.prefix = a.prefix AND f.sent_ns - $bound >= k.event_ns
 )
-SELECT f.op, f.region, f.sent_ns, e."user", e.pid, e.event_ns
-FROM fetched f JOIN told a ON a.session = f.session AND a.pid = f.anchor
-JOIN told e ON e.session = f.session AND e.prefix = a.prefix AND e.low > a.high AND e.event_ns + $bound <= f.sent_ns
+SELECT s.op, s.region, s.sent_ns, e."user", e.pid, e.event_ns FROM stretch s JOIN placed e ON e.place = s.place
 SEMI JOIN due_item d ON d."user" = e."user" AND d.pid = e.pid
+WHERE e.low > s.high AND e.event_ns + $bound <= s.sent_ns
 """
 _NOT_NEW = """
 SELECT k.id, d."user", d.region, min(d.event_ns),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,15 @@ def test_a_legal_run_passes(tmp_path, seed):
     assert verdict.counts["ops"]["feed"]["ok"] > 0
     assert [p["name"] for p in verdict.phases] == ["warmup", "baseline", "middle", "recovered"]
     assert sorted(p.name for p in run.path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_busy_legal_run_passes_and_no_checker_is_left_out(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    Model(run, replace(SMALL, phase_s=12.0, busy=True)).make()
+    verdict = judge(run)
+    assert verdict.verdict is Outcome.PASS, [c for c in verdict.checks if c.verdict is not Outcome.PASS]
+    assert {c.name for c in verdict.checks if c.skipped} == set()
+    assert all(c.observations for c in verdict.checks)
 
 
 def test_judging_again_gives_the_same_verdict(tmp_path):
