@@ -62,19 +62,26 @@ WITH known AS (
   SELECT g.op, g."user", g.region, g.final, g.sent_ns, g.lo, least(g.hi, k.top + 1) AS hi
   FROM page g ASOF JOIN known k ON g.sent_ns >= k.known_ns WHERE NOT g.degraded
 ), placed AS (
-  SELECT d.*, row_number() OVER (ORDER BY d."user", d.pid) AS place
+  SELECT d."user", d.pid, d.ack_ns, d.region AS home, d.own::UTINYINT + 2 * d.celebrity::UTINYINT AS flags,
+         row_number() OVER (ORDER BY d."user", d.pid) AS place
   FROM due_item d SEMI JOIN page g ON g."user" = d."user" WHERE d.shallow
 ), stretch AS (
   SELECT k.op, k.region, k.final, k.sent_ns, unnest(range(f.place, t.place + 1)) AS place
   FROM look k ASOF JOIN placed f ON f."user" = k."user" AND f.pid >= k.lo
   ASOF JOIN placed t ON t."user" = k."user" AND t.pid < k.hi WHERE f.place <= t.place
 )
-SELECT s.op, d.pid, d."user", d.own, d.celebrity, d.region <> s.region AS remote, s.region, s.final,
+SELECT s.op, d.pid, d."user", (d.flags + 4 * (d.home <> s.region)::UTINYINT)::UTINYINT AS flags, s.region, s.final,
        s.sent_ns, d.ack_ns, true AS present
 FROM stretch s JOIN placed d ON d.place = s.place WHERE d.ack_ns + $error <= s.sent_ns
 """
 
-_COVERED = "CREATE VIEW covered AS SELECT *, sent_ns - ack_ns - {error} AS age_ns FROM covered_pair"
+# The longest table by far: what can be told from other columns, or fits into one with others, is not written out.
+_COVERED = """
+CREATE VIEW covered AS
+SELECT * EXCLUDE (flags), flags & 1 <> 0 AS own, flags & 2 <> 0 AS celebrity, flags & 4 <> 0 AS remote,
+       sent_ns - ack_ns - {error} AS age_ns
+FROM covered_pair
+"""
 
 # Looking up every pair among all items is slow. On most pages the due posts are exactly those shown, which a count and
 # an xor of hashes tell; only the other pages are compared post by post.

@@ -33,12 +33,14 @@ SELECT k.id, f.id, t.author, t.region, t.sent_ns, e.ack_ns
 FROM in_turn t JOIN post_id k ON k.pid = t.pid JOIN post_id f ON f.pid = t.top JOIN post e ON e.pid = t.top
 WHERE t.top > t.pid ORDER BY t.sent_ns LIMIT {EVIDENCE_LIMIT}
 """
+_LOST = """
+CREATE OR REPLACE TEMP TABLE lost AS
+SELECT c.op, c.pid, c."user", c.region, c.sent_ns, c.ack_ns, p.author, g.walk, g.page
+FROM covered c JOIN post p ON p.pid = c.pid JOIN page g ON g.op = c.op WHERE NOT c.present AND NOT c.remote
+"""
 _OVERTAKEN = """
 CREATE OR REPLACE TEMP TABLE overtaken AS
-WITH lost AS (
-  SELECT c.op, c.pid, c."user", c.region, c.sent_ns, c.ack_ns, p.author, g.walk, g.page
-  FROM covered c JOIN post p ON p.pid = c.pid JOIN page g ON g.op = c.op WHERE NOT c.present AND NOT c.remote
-), later AS (
+WITH later AS (
   SELECT l.*, w.pid AS successor, g.op AS showing FROM lost l
   JOIN page g ON g.walk = l.walk AND g.page <= l.page
   JOIN post w ON w.author = l.author AND w.region = l.region AND w.sent_ns >= l.ack_ns + $error
@@ -64,6 +66,7 @@ def check(trial: Trial) -> Finding:
     """Look for posts that stand below an earlier one of their author, and for posts that a later one overtook."""
     error = {"error": trial.case.clock_error_ns}
     trial.con.execute(_PAIRS, error)
+    trial.con.execute(_LOST)
     trial.con.execute(_OVERTAKEN, error)
     [(pairs, fallen)] = trial.rows("SELECT count(*), count(*) FILTER (top > pid) FROM in_turn")
     covered = trial.number(_OBSERVED)

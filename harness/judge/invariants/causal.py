@@ -26,13 +26,16 @@ WHERE h.reply_to <> ''
 """
 _LOOKED_UP = f"""
 CREATE OR REPLACE TEMP TABLE looked_up AS
-WITH shown AS (
-  SELECT r.parent, r.pid AS reply, o.session, o.region, o.done_ns
-  FROM item i JOIN reply r ON r.pid = i.pid JOIN op o ON o.id = i.op WHERE o.kind IN ('feed', 'feed_new')
-), look AS (
+WITH look AS MATERIALIZED (
   SELECT o.id AS op, k.pid, o.post, o.session, o."user", o.region, o.sent_ns, o.done_ns
   FROM op o JOIN post_id k ON k.id = o.post
   WHERE o.kind = 'fetch' AND (o.outcome = 'ok' OR o.status IN (404, 410)) AND o.degraded = ''
+), shown AS MATERIALIZED (
+  SELECT r.parent, r.pid AS reply, o.session, o.region, o.done_ns
+  FROM item i JOIN reply r ON r.pid = i.pid
+  JOIN (SELECT o.* FROM op o SEMI JOIN look l ON l.session = o.session WHERE o.kind IN ('feed', 'feed_new')) o
+    ON o.id = i.op
+  SEMI JOIN look l ON l.pid = r.parent
 ), writer AS (
   SELECT pid, any_value(author) AS author FROM (
     SELECT pid, author FROM post UNION ALL

@@ -47,16 +47,19 @@ FROM (
 _MADE_UP = """
 SELECT pid, op, 'that nobody wrote' FROM unknown WHERE NOT old AND NOT unanswered
 """
-# Only pages that begin above, or at, a post sent after their answer can show one.
+# Only pages that begin above, or at, a post sent after their answer can show one. (Materialized, or the planner begins
+# with all times against all others.)
 _FORETOLD = """
 WITH latest AS (
   SELECT pid, max(sent_ns) OVER (ORDER BY pid) AS sent_ns FROM post
 ), suspect AS (
   SELECT g.op, g.done_ns FROM page g ASOF JOIN latest l ON g.high >= l.pid WHERE g.done_ns + $error < l.sent_ns
   UNION ALL SELECT id, done_ns FROM op WHERE kind = 'feed_new' AND outcome = 'ok'
+), shown AS MATERIALIZED (
+  SELECT i.op, i.pid, s.done_ns FROM item i JOIN suspect s ON s.op = i.op
 )
-SELECT i.pid, min(i.op), 'that was not written yet' FROM item i JOIN suspect s ON s.op = i.op
-JOIN post p ON p.pid = i.pid WHERE s.done_ns + $error < p.sent_ns GROUP BY i.pid
+SELECT s.pid, min(s.op), 'that was not written yet' FROM shown s JOIN post p ON p.pid = s.pid
+WHERE s.done_ns + $error < p.sent_ns GROUP BY s.pid
 """
 _CHANGED = """
 SELECT s.pid, s.op, CASE WHEN s.author <> s.author_too OR s.author <> p.author
