@@ -15,7 +15,7 @@ and the macros phase_of(time), the name of the phase or '', and deadline(ready, 
 
 `harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
 `harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in a
-database file in the run directory, and as much of them in memory as there is room (docs/adr/0020); large intermediates
+database file in the run directory, and as much of them in memory as there is room (docs/adr/0021); large intermediates
 spill beside it.
 """
 
