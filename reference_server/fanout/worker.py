@@ -181,6 +181,7 @@ class Worker:
         """Try for ever; returns when the worker is overtaken, never while a lane is being opened."""
         settings = self._context.settings
         workers = max(1, self._context.region.fanout_workers)
+        files = [str(self._folder / f"{lane}.lock") for lane in range(settings.lanes)]
         free_since: dict[int, float] = {}
         started = time.monotonic()
         served = False
@@ -190,7 +191,7 @@ class Worker:
                     _log.info("the flag wal changed: all lanes are opened anew")
                     return
                 distance = (self._rank - lane) % workers
-                lock = LaneLock(str(self._folder / f"{lane}.lock"))
+                lock = LaneLock(files[lane])
                 if lane in self._locks or not lock.try_take():
                     free_since.pop(lane, None)
                     continue
