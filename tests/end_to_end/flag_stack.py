@@ -22,6 +22,8 @@ from stack_process import StackProcess
 
 HOME, FAR = "us-east", "ap-tokyo"
 IN_FORCE_S = 5.0
+ASK_EVERY_S = 0.05
+"""while it is waited for: what asks as fast as it can keeps a processor busy, and the stack another"""
 FOLLOWS_FLAGS = {"api-0", "fep-0", "fanout-0", "graph", "jobs", "replicator"}
 _SAMPLE = re.compile(r"^([a-z_:][a-z0-9_:]*)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
@@ -126,6 +128,7 @@ class FlagStack:
             for part in sorted(FOLLOWS_FLAGS - {"api-0"}):
                 while (seen := self.value(part, "feed_flags_version", region=region)) < version:
                     assert time.monotonic() - started < IN_FORCE_S, f"{region} {part} follows {seen}, not {version}"
+                    time.sleep(ASK_EVERY_S)
             assert set(told["metrics"]) >= FOLLOWS_FLAGS
         return time.monotonic() - started
 
@@ -137,6 +140,7 @@ class FlagStack:
             if found[name] == value:
                 return float(answer.headers["flags-version"])
             assert time.monotonic() - started < IN_FORCE_S, f"{region}: {name} is still {found[name]}"
+            time.sleep(ASK_EVERY_S)
 
     # --- what processes export
 
@@ -153,7 +157,10 @@ class FlagStack:
     def rises(self, part: str, name: str, above: float, what: str, **labels: str) -> float:
         """Wait until the figure is above; returns it. An api makes its figures once a second."""
         found: float = wait_until(
-            lambda: (v := self.value(part, name, **labels)) > above and v, f"{what}: {name} over {above}", 10
+            lambda: (v := self.value(part, name, **labels)) > above and v,
+            f"{what}: {name} over {above}",
+            10,
+            ASK_EVERY_S,
         )
         return found
 

@@ -31,13 +31,13 @@ def free_port() -> int:
     return _ports.take()
 
 
-def wait_until(condition: Callable[[], Any], what: str, limit_s: float = DEADLINE_S) -> Any:
-    """The condition's first true value; fails the test when it has none within the limit."""
+def wait_until(condition: Callable[[], Any], what: str, limit_s: float = DEADLINE_S, every_s: float = 0.01) -> Any:
+    """The condition's first true value; fails the test when it has none within the limit. Looks each `every_s`."""
     deadline = time.monotonic() + limit_s
     while not (value := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {limit_s:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(every_s)
     return value
 
 
