@@ -175,8 +175,8 @@ def test_fault_windows_and_degraded_pages_are_left_out(made):
     h.read(1, ["p2"], at=20.7, page=1, degraded="stale")
     h.probe(1, "other_node", at=20.8, items=["p2", "p1"], region=AWAY, walk=3, page=1)
     assert h.check("cursor_integrity").verdict is Outcome.PASS
-    h.faults[0].injected_ns, h.faults[0].undone_ns = ns(3.0), ns(5.4)  # until 20.4 s: the own page is in it
-    h.probe(1, "other_node", at=20.5, items=[], **OTHER)
+    h.faults[0].injected_ns, h.faults[0].undone_ns = ns(8.0), ns(8.1)  # until 23.1 s: the own page is in it
+    h.probe(1, "other_node", at=23.5, items=[], **OTHER)
     assert h.check("cursor_integrity").verdict is not Outcome.FAIL
 
 
