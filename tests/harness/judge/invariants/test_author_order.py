@@ -81,7 +81,7 @@ def test_neither_is_visible_yet(made):
     h = legal(made)
     h.old(8, "old", ts=-100)
     h.post(8, "q", at=2.05)
-    h.read(1, ["q"], at=2.1)
+    h.read(1, ["q", "old"], at=2.1)
     h.read(1, ["old"], at=2.2, more=True)
     h.read(1, ["p2"], at=2.3, page=1)  # `order` accuses it; the page that lacks p1 showed nothing later
     assert h.check("author_order").verdict is Outcome.PASS
