@@ -48,7 +48,7 @@ FLOORS = {
 }
 """checker -> share of its mutants that its own literal histories must notice.
 
-All checkers are here. What is left is no mistake, as no history tells it apart: filters that only spare work (which
+All checkers are here. What is left is mostly no mistake, no history tells it apart: filters that only spare work (which
 walks are looked into, which sessions read again, which items are joined), conditions that another one implies (only a
 POST has a text, only an answered read has items, keys of one walk are never equal), the order of evidence, joins in
 which one post stands for another, noise of the machine where it is tested by itself.
