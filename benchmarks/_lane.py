@@ -25,6 +25,12 @@ from reference_server.timeline.wal import Wal
 CACHE_MB = 3072
 
 
+def peak_mib() -> float:
+    """Most that this program had in memory. `ru_maxrss` will not do: it begins with what the parent had."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
 def machine() -> str:
     """Where it was measured."""
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"

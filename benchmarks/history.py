@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from benchmarks._judge_model import Model
-from benchmarks._lane import machine
+from benchmarks._lane import machine, peak_mib
 from benchmarks.judge import MILLION
 from harness.record.conversion import ITEMS
 from harness.record.parquet import open_history, to_parquet
@@ -35,18 +35,12 @@ def convert(path: Path) -> None:
     took = {
         "seconds": time.perf_counter() - began_s,
         "cpu_s": time.process_time() - cpu_s,
-        "peak_mb": peak_mb(),
+        "peak_mb": peak_mib(),
         "bytes": ops.stat().st_size + ops.with_name(ITEMS).stat().st_size,
     }
     with open_history(RunDirectory(path)) as history:
         [(took["rows"],)] = history.execute("SELECT count(*) FROM ops").fetchall()
     print(msgspec.json.encode({name: round(value, 1) for name, value in took.items()}).decode())
-
-
-def peak_mb() -> float:
-    """Most that this program had in memory. `ru_maxrss` will not do: it begins with what the parent had."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) / 1024
 
 
 def converted(run: RunDirectory) -> dict[str, float]:

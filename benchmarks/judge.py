@@ -14,7 +14,6 @@ import argparse
 import multiprocessing
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 import msgspec
 
 from benchmarks._judge_model import Model, Size
+from benchmarks._lane import peak_mib
 from harness.core.verdict import Outcome
 from harness.judge import barred, coverage, graph, metrics, streams
 from harness.judge.case import read_case
@@ -105,11 +105,6 @@ def _apart(work: Callable[[RunDirectory, Connection], None], run: RunDirectory) 
     return answer
 
 
-def _mib() -> int:
-    """Most memory this process had so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 def _judged(run: RunDirectory, answer: Connection) -> None:
     started, used = time.perf_counter(), time.process_time()
     verdict = judge(run)
@@ -119,7 +114,7 @@ def _judged(run: RunDirectory, answer: Connection) -> None:
         {
             "seconds": seconds,
             "spent": spent,
-            "mib": _mib(),
+            "mib": round(peak_mib()),
             "verdict": verdict.verdict,
             "skipped": [check.name for check in verdict.checks if check.skipped],
             "ops": counts["total"],
@@ -136,7 +131,7 @@ def _staged(run: RunDirectory, answer: Connection) -> None:
         nonlocal last, used
         now, spent = time.perf_counter(), time.process_time()
         times = f"{now - last:7.2f} s, {spent - used:7.2f} s of processors"
-        print(f"{name:22} {times}, {_mib():7,} MiB", file=sys.stderr, flush=True)
+        print(f"{name:22} {times}, {round(peak_mib()):7,} MiB", file=sys.stderr, flush=True)
         last, used = now, spent
 
     case = read_case(run)
