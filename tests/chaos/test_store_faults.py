@@ -156,7 +156,7 @@ def test_a_restarted_queue_has_no_pause(request: pytest.FixtureRequest, tmp_path
     kind.inject(plan)
     leader = target.leader.identity
     os.kill(leader.pid, signal.SIGKILL)
-    wait_for(lambda: target.leader is not None and target.leader.identity != leader, what="a restart")
+    wait_for(lambda: (now := target.leader) is not None and now.identity != leader, what="a restart")
     wait_for(lambda: not unready(f"tcp://{plan.address}"), what="the new one answers")
     assert "another server" in kind.undo(plan)
     kill_for_good(target)
