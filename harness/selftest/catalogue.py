@@ -30,10 +30,12 @@ class Trouble(StrEnum):
     """one region's api dies"""
     OWNER = "owner"
     """one region loses its cache while fan-out stands still: pages come from the durable store"""
+    LINK = "link"
+    """two regions are far from each other: what the other one wrote arrives late"""
 
 
-def _fault(kind: str, handle: str, hold_s: float = 2.0) -> FaultSpec:
-    return FaultSpec(kind=kind, handle=handle, hold_s=hold_s, at_s=0.5)
+def _fault(kind: str, handle: str, hold_s: float = 2.0, **params: str) -> FaultSpec:
+    return FaultSpec(kind=kind, handle=handle, hold_s=hold_s, at_s=0.5, params=params)
 
 
 FAULTS: dict[Trouble, tuple[FaultSpec, ...]] = {
@@ -42,6 +44,7 @@ FAULTS: dict[Trouble, tuple[FaultSpec, ...]] = {
     Trouble.GRAPH: (_fault("kill", "us-east.graph"),),
     Trouble.API: (_fault("kill", "us-east.api"),),
     Trouble.OWNER: (_fault("kill", "us-east.memcached", 3.0), _fault("pause", "us-east.fanout", 3.0)),
+    Trouble.LINK: (_fault("latency", "link.*", 3.0, latency="2s"),),
 }
 """faults of the phase TROUBLED"""
 TROUBLED = "trouble"
@@ -88,7 +91,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("flipping-reads", "monotonic_reads"),
     Planted("slow-pages", "feed_read"),
     Planted("always-stale", "honest_degradation"),
-    Planted("since-by-time", "sse_soundness"),
+    Planted("since-by-time", "sse_soundness", Trouble.LINK),
     Planted("reply-before-parent", "causal"),
     # cursors
     Planted("tampered-cursor", "cursor_integrity"),
