@@ -24,10 +24,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 
+from harness.core.scratch import scratch_folder
 from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
 from harness.record.conversion import ITEMS, quote
 
@@ -42,12 +42,12 @@ MEMORY_LIMIT = "1800MB"
 def open_tables(case: Case, ops: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the tables above, read from `ops` (ops.parquet); their file is gone afterwards."""
     with (
-        TemporaryDirectory(prefix=".judge-", dir=case.run.path) as folder,
-        duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": folder}) as con,
+        scratch_folder(case.run.path, ".judge-") as folder,
+        duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(folder)}) as con,
     ):
         con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = false")
-        con.execute(f"ATTACH {quote(str(Path(folder, 'tables.db')))} AS judged (RECOVERY_MODE no_wal_writes)")
+        con.execute(f"ATTACH {quote(str(folder / 'tables.db'))} AS judged (RECOVERY_MODE no_wal_writes)")
         con.execute("USE judged")
         build(con, case, ops)
         yield con

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from harness.core.scratch import scratch_folder
 from harness.record.clocks import Clock, read_clocks
 from harness.record.conversion import (
     ITEMS,
@@ -61,8 +61,8 @@ def to_parquet(run: RunDirectory) -> Path:
             return out
         kept = _kept(old, found)
         new = [path for name, path in found.items() if name not in kept.segments]
-        with tempfile.TemporaryDirectory(prefix=".convert-", dir=run.history) as folder:
-            Conversion(run.history, Path(folder), kept, clocks).make(new)
+        with scratch_folder(run.history, ".convert-") as folder:
+            Conversion(run.history, folder, kept, clocks).make(new)
     return out
 
 

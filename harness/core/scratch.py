@@ -1,0 +1,54 @@
+"""Folders for what is needed only while something is computed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FRESH_S = 60.0
+"""a folder younger than this may be about to be locked"""
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent` that goes afterwards. What killed processes left there under `prefix` goes as well.
+
+    Its lock tells that it is in use. Raises OSError when `parent` cannot be written.
+    """
+    for left in parent.glob(prefix + "*"):
+        if left.is_dir() and _is_left(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=parent) as name:
+        descriptor = _open(Path(name))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether nobody uses it any more."""
+    try:
+        if time.time() - folder.stat().st_mtime < FRESH_S:
+            return False
+        descriptor = _open(folder)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
