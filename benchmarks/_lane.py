@@ -14,6 +14,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
 
 from reference_server.parent import die_with_parent
 from reference_server.timeline.entry import pack_entry
@@ -23,6 +26,12 @@ from reference_server.timeline.takeover import join_cache, lane_users, restore
 from reference_server.timeline.wal import Wal
 
 CACHE_MB = 3072
+
+
+def printed(result: dict[str, Any]) -> int:
+    """Print a result as one JSON line; the exit code it stands for."""
+    print(msgspec.json.encode(result).decode())
+    return 0 if result["ok"] else 1
 
 
 def peak_mib() -> float:

@@ -13,11 +13,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import machine, memcached_nodes
+from benchmarks._lane import machine, memcached_nodes, printed
 from reference_server.timeline.cached import CachedTimeline
 from reference_server.timeline.entry import SLOT_BYTES
 from reference_server.timeline.lane_cache import LaneCache
@@ -97,9 +96,7 @@ async def run() -> dict[str, object]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = uvloop.run(run())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(uvloop.run(run()))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import PostSource, machine, memcached_nodes, open_lane_on
+from benchmarks._lane import PostSource, machine, memcached_nodes, open_lane_on, printed
 from reference_server import rpc
 from reference_server.partition import node_of
 from reference_server.rpc import RpcClient, RpcError, RpcUnavailable
@@ -244,9 +243,7 @@ def measure() -> dict[str, object]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = measure()
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(measure())
 
 
 if __name__ == "__main__":

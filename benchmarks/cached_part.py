@@ -12,11 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import machine, start_memcached
+from benchmarks._lane import machine, printed, start_memcached
 from reference_server.flags import Flags
 from reference_server.timeline.cached import make_value, timeline_key
 from reference_server.timeline.entry import SLOT_BYTES
@@ -113,9 +112,7 @@ def measure() -> dict[str, object]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = measure()
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(measure())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from benchmarks._lane import free_port, machine
+from benchmarks._lane import free_port, machine, printed
 from benchmarks.streams import resident_bytes, spawn, wait_port
 from reference_server.fep import wire
 from reference_server.rpc import serve
@@ -245,9 +245,7 @@ async def run() -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print one JSON line."""
-    result = asyncio.run(run())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(asyncio.run(run()))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import PostSource, machine, open_lane
+from benchmarks._lane import PostSource, machine, open_lane, printed
 from reference_server.timeline.cache_writer import MAX_OUTSTANDING
 from reference_server.timeline.cached import CachedTimeline
 from reference_server.timeline.entry import SLOT_BYTES, make_seq
@@ -143,9 +142,7 @@ async def run() -> dict[str, object]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = uvloop.run(run())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(uvloop.run(run()))
 
 
 if __name__ == "__main__":

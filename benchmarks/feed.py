@@ -25,7 +25,7 @@ import numpy as np
 import uvloop
 
 from benchmarks._fixed_page import BODY_FILE
-from benchmarks._lane import free_port, machine
+from benchmarks._lane import free_port, machine, printed
 from benchmarks._page_load import Walker, closed_loop, open_loop, server_on_core, wait_answer
 from benchmarks._page_region import ENTRIES, USERS, page_region
 from reference_server.api.command import api_command, granian_command
@@ -145,9 +145,7 @@ async def measure() -> dict[str, object]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = uvloop.run(measure())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(uvloop.run(measure()))
 
 
 if __name__ == "__main__":

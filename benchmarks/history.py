@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from benchmarks._judge_model import Model
-from benchmarks._lane import machine, peak_mib
+from benchmarks._lane import machine, peak_mib, printed
 from benchmarks.judge import MILLION
 from harness.record.conversion import ITEMS
 from harness.record.parquet import open_history, to_parquet
@@ -78,8 +78,7 @@ def main() -> int:
         "details": {**weight, "million": once, "five_million": five},
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ import sys
 import time
 from typing import Any
 
-import msgspec
-
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from benchmarks._stack import running_stack
 
 TARGET_RATIO = 0.15
@@ -46,8 +44,7 @@ def main() -> int:
         "details": {part: round(ratio, 4) for part, ratio in list(ratios.items())[:SHOWN]} | {"parts": len(ratios)},
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

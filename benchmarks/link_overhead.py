@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import msgspec
 import numpy as np
 
-from benchmarks._lane import free_port, machine, memcached_nodes
+from benchmarks._lane import free_port, machine, memcached_nodes, printed
 from reference_server.parent import die_with_parent
 from reference_server.supervisor.links import Link, apply_links
 from reference_server.supervisor.programs import StackUnavailable, find_toxiproxy
@@ -115,8 +114,7 @@ def main() -> int:
         "details": told | {"exchanges": len(straight)},
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

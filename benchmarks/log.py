@@ -15,11 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import PostSource, machine, memcached_nodes
+from benchmarks._lane import PostSource, machine, memcached_nodes, printed
 from reference_server.durable import ArchiveBatch, PostRow, SqliteWriter
 from reference_server.fanout.graph_changes import GraphChanges
 from reference_server.fanout.pages import FollowerPage, FollowerPages
@@ -162,9 +161,7 @@ async def measure() -> dict[str, Any]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = uvloop.run(measure())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(uvloop.run(measure()))
 
 
 if __name__ == "__main__":

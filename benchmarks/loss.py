@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import msgspec
 import uvloop
 
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from benchmarks._stack import RunningStack, running_stack
 from reference_server.settings import read_settings
 from reference_server.supervisor.layout import read_pid_file
@@ -180,8 +179,7 @@ def main() -> int:
     """Print one JSON line."""
     with running_stack("--regions", REGION, "--users", "200") as stack:
         found = uvloop.run(measure(stack))
-    print(msgspec.json.encode(found).decode())
-    return 0 if found["ok"] else 1
+    return printed(found)
 
 
 if __name__ == "__main__":

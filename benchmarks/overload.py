@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from benchmarks._open_loop import Ask, Load, Plan
 from benchmarks._stack import RunningStack, running_stack
 from reference_server.security import make_operator_token, make_token
@@ -200,8 +200,7 @@ def main() -> int:
         "details": "; ".join(told(one) for one in results),
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

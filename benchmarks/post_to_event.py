@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from harness.run.scenario_file import find_scenario
 
 SCENARIO, SECONDS, LIMIT_S = "celebrity-cache-kill", 20, 240
@@ -61,8 +61,7 @@ def main() -> int:
         "details": f"p95 {p95:.1f}, max {most:.1f} ms; whole run: {verdict['verdict']}",
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 import uvloop
 
-from benchmarks._lane import PostSource, machine, open_lane
+from benchmarks._lane import PostSource, machine, open_lane, printed
 from reference_server import rpc
 from reference_server.rpc import RpcClient, RpcError, RpcUnavailable
 from reference_server.timeline.cached import CachedTimeline
@@ -221,9 +220,7 @@ def measure() -> dict[str, Any]:
 
 def main() -> int:
     """Print one JSON line."""
-    result = measure()
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(measure())
 
 
 if __name__ == "__main__":

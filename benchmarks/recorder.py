@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 
 TARGET_RATIO = 0.8
 START_LIMIT_S = 20.0
@@ -91,8 +91,7 @@ def main() -> int:
         },
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

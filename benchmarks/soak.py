@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from benchmarks._soak_load import Load
 from benchmarks._stack import RunningStack, running_stack
 from harness.core.scenario import Population as Spec
@@ -164,8 +164,7 @@ def main() -> int:
         },
         "machine": machine(),
     }
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(result)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from benchmarks._lane import free_port, machine
+from benchmarks._lane import free_port, machine, printed
 from harness.core.clock import now_ns
 from harness.core.op import OpKind
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
@@ -236,9 +236,7 @@ async def run() -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print one JSON line."""
-    result = asyncio.run(run())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(asyncio.run(run()))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from benchmarks._fanout_region import (
     FanoutRegion,
     fanout_region,
 )
-from benchmarks._lane import machine
+from benchmarks._lane import machine, printed
 from benchmarks.fanout import ceiling
 from reference_server.partition import PARTITIONS, lane_of, partition_of
 from reference_server.timeline.entry import SLOT_BYTES, make_seq
@@ -249,9 +249,7 @@ def told(both: Sequence[Drained], one: Sequence[Drained], raw: Sequence[float]) 
 
 def main() -> int:
     """Print one JSON line."""
-    result = uvloop.run(run())
-    print(msgspec.json.encode(result).decode())
-    return 0 if result["ok"] else 1
+    return printed(uvloop.run(run()))
 
 
 if __name__ == "__main__":
