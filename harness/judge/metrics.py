@@ -8,8 +8,9 @@
     cross_region      event received in another region - post acknowledged
     post_accept, feed_read, ...: those of OP_METRICS    done - due of the op; `ok` = outcome ok
 
-A sample belongs to the phase its post or op was due in; region is where it was received or read, scope is "local" when
-that is the post's own region. Final reads are no samples.
+A sample belongs to the phase its post or op was due in, or to that of a fault that struck while it was under way for
+less than half a second; region is where it was received or read, scope is "local" when that is the post's own region.
+Final reads are no samples.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _DELIVERIES = """
 INSERT INTO sample
 WITH named AS (
   SELECT *, CASE WHEN region = post_region THEN 'local' ELSE 'remote' END AS scope,
-         CASE WHEN celebrity THEN 'celebrity' ELSE 'ordinary' END AS author, phase_of(due_ns) AS phase
+         CASE WHEN celebrity THEN 'celebrity' ELSE 'ordinary' END AS author,
+         phase_between(due_ns, event_ns) AS phase
   FROM delivery
 )
 SELECT 'post_to_event', op, event_ns - due_ns, true, region, scope, author, phase, due_ns FROM named
@@ -61,7 +63,7 @@ WITH fetched AS (
 )
 SELECT 'post_to_rendered', op, event_ns - due_ns + fetch_ns, true, region,
        CASE WHEN region = post_region THEN 'local' ELSE 'remote' END,
-       CASE WHEN celebrity THEN 'celebrity' ELSE 'ordinary' END, phase_of(due_ns), due_ns
+       CASE WHEN celebrity THEN 'celebrity' ELSE 'ordinary' END, phase_between(due_ns, event_ns), due_ns
 FROM followed SEMI JOIN item i ON i.op = followed.fetch_op AND i.pid = followed.pid
 """
 _OPS = """
@@ -69,6 +71,6 @@ INSERT INTO sample
 SELECT $metric, id, done_ns - due_ns, outcome = 'ok', region, '',
        CASE WHEN kind <> 'post' THEN ''
             WHEN celebrity OR "user" IN (SELECT author FROM star) THEN 'celebrity' ELSE 'ordinary' END,
-       phase_of(due_ns), due_ns
+       phase_between(due_ns, done_ns), due_ns
 FROM op WHERE kind = $kind AND NOT final
 """

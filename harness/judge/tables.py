@@ -11,7 +11,8 @@
     page     successful feed pages with the key range they cover: lo <= pid < hi
     walk     pages of one walk together
 
-and the macros phase_of(time), the name of the phase or '', and deadline(ready, allowed), see `_deadline`.
+and the macros phase_of(time), the name of the phase or '', phase_between(due, done), see `_struck`, and
+deadline(ready, allowed), see `_deadline`.
 
 `harness.judge.graph` adds who follows whom, `harness.judge.coverage` what each read had to show,
 `harness.judge.streams` the streams and their events, `harness.judge.barred` what must not be seen. Tables live in a
@@ -27,12 +28,15 @@ from pathlib import Path
 
 import duckdb
 
+from harness.core.clock import NS_PER_S
 from harness.core.scratch import scratch_folder
 from harness.judge.case import FEED_DEPTH, FOREVER_NS, Case
 from harness.record.conversion import ITEMS, quote
 
 WITHDRAWALS = "('delete', 'hide', 'show', 'moderate', 'lift')"
 """kinds of op after which a post need not be in a feed, as SQL"""
+JUST_BEGUN_NS = NS_PER_S // 2
+"""what was under way for less when a fault struck is a matter of that fault"""
 THREADS = 2
 MEMORY_LIMIT = "1800MB"
 """leaves room for what Python keeps of a long run, within 3 GiB in all"""
@@ -77,6 +81,22 @@ def _phases(con: duckdb.DuckDBPyConnection, case: Case) -> None:
         name = p.name.replace("'", "''")
         arms += f" WHEN t >= {p.start_ns} AND t < {p.end_ns} THEN '{name}'"
     con.execute(f"CREATE MACRO phase_of(t) AS {f'CASE {arms} ELSE {chr(39) * 2} END' if arms else chr(39) * 2}")
+    _struck(con, case)
+
+
+def _struck(con: duckdb.DuckDBPyConnection, case: Case) -> None:
+    """Macro phase_between(due, done): that of `due`, or of a fault that struck in between what had just begun.
+
+    A phase by hand begins as its fault strikes; in others this hardly ever differs from phase_of(due).
+    """
+    strikes = {fault.injected_ns for fault in case.faults if fault.injected_ns is not None}
+    late = {t for t in strikes for p in case.phases if 0 <= t - p.start_ns < JUST_BEGUN_NS}
+    arms = "".join(
+        f" WHEN due < {t} AND due >= {t - JUST_BEGUN_NS} AND done >= {t} THEN phase_of({t})" for t in sorted(late)
+    )
+    con.execute(
+        f"CREATE MACRO phase_between(due, done) AS {f'CASE {arms} ELSE phase_of(due) END' if arms else 'phase_of(due)'}"
+    )
 
 
 def _deadline(con: duckdb.DuckDBPyConnection, case: Case) -> None:

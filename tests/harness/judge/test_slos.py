@@ -44,6 +44,21 @@ def test_post_to_event_by_scope(made):
     assert remote.evidence[0].startswith("event of user 2 in ap-tokyo, due at 1.000 s: 300.0 ms (post p00)")
 
 
+def test_what_had_just_begun_when_a_fault_struck_is_a_matter_of_the_faults_phase(made):
+    h = made({1: [7]})
+    h.baseline = 30.0
+    h.fault(30.1, 35.0)
+    h.open(1, at=-1.0)
+    for name, at, took in (("calm", 5.0, 0.1), ("struck", 29.9, 3.0), ("slow", 29.5, 3.0), ("quick", 29.95, 0.1)):
+        h.post(7, name, at=at)
+        h.event(1, name, at=at + took)
+    h.end(1, at=40.0)
+    calm, after = judged(h, "post_to_event", "max <= 1s")
+    assert (calm.phase, calm.observations, calm.verdict) == ("calm", 3, Outcome.FAIL)  # "slow" was late before
+    assert "post slow" in calm.evidence[0]
+    assert (after.phase, after.observations, after.value) == ("after", 1, pytest.approx(3000.0, abs=0.01))
+
+
 def test_all_regions_and_cross_region(made):
     h = delivered(made)
     [everything] = judged(h, "post_to_event", "count >= 40")
