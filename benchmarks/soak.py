@@ -5,8 +5,8 @@ every 10 s; a straight line with one step in it, fitted to the later two thirds 
 gains an hour. The step is for a table that doubles or an arena that the allocator takes: happening once, it is no leak,
 but a line alone would take it for one. A second step counts as growth, and no step may be larger than STEP_MB. What is
 kept by intent is made small, so that it is full before the line begins: timelines have their whole depth of history,
-records are kept for two minutes, memcached has 32 MiB, logs are flushed after 2 MiB. What fills a given amount by intent
-is judged by that amount: memcached, RocksDB's buffers and caches, and the posts an api has at hand, of which the
+records are kept for two minutes, memcached has 32 MiB, logs are flushed after 2 MiB. What fills a given amount by
+intent is judged by that amount: memcached, RocksDB's buffers and caches, and the posts an api has at hand, of which the
 processes tell how much they are.
 
 A part grows when even the low end of its slope (95 %) is above the bound; it is flat when the high end is below it; in
