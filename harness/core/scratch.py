@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from harness.core.in_use import hold_open, nobody_uses
 
 FRESH_S = 60.0
 """a folder younger than this may be about to be locked"""
@@ -25,16 +26,11 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         if left.is_dir() and _is_left(left):
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=prefix, dir=parent) as name:
-        descriptor = _open(Path(name))
+        descriptor = hold_open(Path(name))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield Path(name)
         finally:
             os.close(descriptor)
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _is_left(folder: Path) -> bool:
@@ -42,13 +38,7 @@ def _is_left(folder: Path) -> bool:
     try:
         if time.time() - folder.stat().st_mtime < FRESH_S:
             return False
-        descriptor = _open(folder)
+        with nobody_uses(folder) as free:
+            return free
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

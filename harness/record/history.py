@@ -7,7 +7,6 @@ and gevent: no thread, no loop; whoever owns the writer also calls `flush_if_due
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import os
@@ -20,6 +19,7 @@ from typing import Protocol, Self
 import msgspec
 
 from harness.core.clock import NS_PER_S, now_ns
+from harness.core.in_use import hold_open
 from harness.core.op import Op
 from harness.record.frames import Header, SeenItem, checksum
 
@@ -184,16 +184,6 @@ class HistoryWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def hold_open(history: Path) -> int:
-    """Say that segments of the folder are being written, until the descriptor that is returned is closed.
-
-    The kernel closes it when the process dies, however it dies.
-    """
-    descriptor = os.open(history, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
 
 
 @contextmanager

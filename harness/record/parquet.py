@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from harness.core.in_use import nobody_uses
 from harness.core.scratch import scratch_folder
 from harness.record.clocks import Clock, read_clocks
 from harness.record.conversion import (
@@ -71,7 +72,7 @@ def seal(run: RunDirectory) -> bool:
 
     Returns whether there are none any more.
     """
-    with _one_at_a_time(run.history), _nobody_writes(run.history) as quiet:
+    with _one_at_a_time(run.history), nobody_uses(run.history) as quiet:
         found = _segments(run.history)
         contents, is_pair = _contents(run.history, found)
         if not quiet or not is_pair or not _is_current(contents, found, read_clocks(run.clocks)):
@@ -192,21 +193,6 @@ def _one_at_a_time(history: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _nobody_writes(history: Path) -> Iterator[bool]:
-    """Whether no run and no writer holds the folder (`harness.record.history.hold_open`), and none begins meanwhile."""
-    descriptor = os.open(history, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
     finally:
         os.close(descriptor)
 
