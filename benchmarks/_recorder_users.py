@@ -1,8 +1,9 @@
-"""The Locust process of benchmarks/recorder.py: `python -m benchmarks._recorder_users PORT RUN`.
+"""The Locust process of benchmarks recorder and client: `python -m benchmarks._recorder_users PORT RUN CLASS...`.
 
-Classes of users make the same requests in turn, as fast as they can: plain FastHttpUsers; ours, which decode the
-answer, record an op with all its items, and keep histograms; ours with nothing recorded. Prints the request rate of
-each stretch: requests a second of processor time, which is a second of an undisturbed core.
+Classes of users make the same requests in turn, as fast as they can: plain FastHttpUsers; users of our connection that
+do no more than those; ours, which decode the answer, record an op with all its items, and keep histograms; ours with
+nothing recorded. Prints the request rate of each stretch: requests a second of processor time, which is a second of an
+undisturbed core.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from locust.env import Environment
 from benchmarks._page_server import CURSOR
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op
-from harness.load.feed_user import FeedUser
+from harness.load.feed_user import READ_TIMEOUT_S, FeedUser
+from harness.load.http_connection import HttpConnection
 from harness.load.plan import LoadPlan, PlanPhase
 from harness.load.recorder import Recorder
 from harness.load.sessions import Session
@@ -59,6 +61,38 @@ class PlainUser(FastHttpUser):  # type: ignore[misc]
         else:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": "k"}
             self.client.post("/v1/posts", data=msgspec.json.encode({"text": TEXT}), headers=headers, name="post")
+
+
+class LeanUser(FastHttpUser):  # type: ignore[misc]
+    """The same through our connection."""
+
+    wait_time = constant(0)
+    asked = itertools.cycle(MIX)
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.connection = HttpConnection(str(self.host), READ_TIMEOUT_S)
+
+    @task  # type: ignore[untyped-decorator]
+    def ask(self) -> None:
+        """One request, and Locust's event."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        began_s = time.perf_counter()
+        if limit := next(self.asked):
+            name, answer = "feed", self.connection.request("GET", f"/v1/feed?limit={limit}&cursor={CURSOR}", headers)
+        else:
+            headers |= {"Content-Type": "application/json", "Idempotency-Key": "k"}
+            body = msgspec.json.encode({"text": TEXT})
+            name, answer = "post", self.connection.request("POST", "/v1/posts", headers, body)
+        self.environment.events.request.fire(
+            request_type="GET" if limit else "POST",
+            name=name,
+            response_time=(time.perf_counter() - began_s) * 1000,
+            response_length=len(answer.content),
+            response=None,
+            context={},
+            exception=None if answer.status < 300 else OSError(f"answered {answer.status}"),
+        )
 
 
 class OurUser(FeedUser):
@@ -114,7 +148,7 @@ class Nowhere:
         """Drop it."""
 
 
-CLASSES = (PlainUser, OurUser, UnrecordedUser)
+CLASSES = {cls.__name__: cls for cls in (PlainUser, LeanUser, OurUser, UnrecordedUser)}
 
 
 def tick(recorder: Recorder) -> None:
@@ -142,20 +176,20 @@ def stretch(environment: Environment, name: str) -> float:
 
 def one_round(environment: Environment, number: int) -> list[float]:
     """The rate of each class; in the other order every second time, so that no drift favours one."""
-    names = [cls.__name__ for cls in CLASSES]
+    names = [cls.__name__ for cls in environment.user_classes]
     rates = {name: stretch(environment, name) for name in (names if number % 2 else reversed(names))}
     return [rates[name] for name in names]
 
 
-def main(port: int, run: Path) -> None:
+def main(port: int, run: Path, classes: Sequence[type[FastHttpUser]]) -> None:
     """Measure in turn, print one line."""
     phases = (PlanPhase("warmup", 0, 0), PlanPhase("all", 0, 100 * NS_PER_S))
     recorder = Recorder(LoadPlan(seed=1, run=str(run), users=1, phases=phases, regions={}), "locust-0")
     recorder.start(now_ns())
     OurUser.results, UnrecordedUser.results = Results(recorder), Nowhere()
-    for cls in CLASSES:
+    for cls in classes:
         cls.host = f"http://127.0.0.1:{port}"
-    environment = Environment(user_classes=list(CLASSES), events=locust.events, stop_timeout=0)
+    environment = Environment(user_classes=list(classes), events=locust.events, stop_timeout=0)
     environment.create_local_runner()
     gevent.spawn(tick, recorder)
     one_round(environment, 0)
@@ -168,4 +202,4 @@ def main(port: int, run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), RunDirectory(Path(sys.argv[2])).create().path)
+    main(int(sys.argv[1]), RunDirectory(Path(sys.argv[2])).create().path, [CLASSES[name] for name in sys.argv[3:]])

@@ -52,8 +52,8 @@ def on_core(core: int) -> Any:
     return lambda: os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-def measure() -> dict[str, Any]:
-    """What the users tell: rates of plain users, ours, ours without a record, for each round; failures; rows."""
+def measure(*classes: str) -> dict[str, Any]:
+    """What the users tell: the rates of those classes for each round; failures; rows."""
     port = free_port()
     server = [sys.executable, "-m", "benchmarks._page_server", str(port)]
     with (
@@ -61,7 +61,7 @@ def measure() -> dict[str, Any]:
         subprocess.Popen(server, stdin=subprocess.PIPE, preexec_fn=on_core(0)) as process,
     ):
         wait_port(port)
-        users = [sys.executable, "-m", "benchmarks._recorder_users", str(port), f"{folder}/run"]
+        users = [sys.executable, "-m", "benchmarks._recorder_users", str(port), f"{folder}/run", *classes]
         done = subprocess.run(users, stdout=subprocess.PIPE, check=True, preexec_fn=on_core(1))
         process.stdin.close()  # type: ignore[union-attr]
     return msgspec.json.decode(done.stdout, type=dict[str, Any])
@@ -70,7 +70,7 @@ def measure() -> dict[str, Any]:
 def main() -> int:
     """Measure and print one JSON line."""
     load = os.getloadavg()[0]
-    told = measure()
+    told = measure("PlainUser", "OurUser", "UnrecordedUser")
     plain, ours, unrecorded = zip(*told["rounds"], strict=True)
     ratios = sorted(our / other for our, other in zip(ours, plain, strict=True))
     ratio = round(statistics.median(ratios), 3)
