@@ -12,6 +12,7 @@ from harness.load.members import home_region
 from harness.load.plan import LoadPlan, Member
 from harness.load.recorder import Recorder
 from harness.load.sessions import Roster, Session
+from harness.load.shard import Shard
 from harness.load.work import Work
 from harness.load.written import WrittenPosts
 
@@ -30,7 +31,7 @@ class PendingImport:
 class LoadContext:
     """Shared by all users of a process; gevent runs one of them at a time."""
 
-    plan: LoadPlan
+    shard: Shard
     work: Work
     recorder: Recorder
     tokens: dict[int, str]
@@ -48,11 +49,17 @@ class LoadContext:
     """errors of ours, for the generator's report"""
 
     def __post_init__(self) -> None:
-        self.panel = Roster("panel-", self.plan.panel)
-        self.posters = Roster("poster-", self.plan.posters)
-        self.celebrities = Roster("celebrity-", self.plan.celebrities)
+        owns = self.shard.owns
+        self.panel = Roster("panel-", self.plan.panel, owns)
+        self.posters = Roster("poster-", self.plan.posters, owns)
+        self.celebrities = Roster("celebrity-", self.plan.celebrities, owns)
         self.written = WrittenPosts({due.target for due in self.work.schedule if due.kind in TOUCHES})
-        self._key_prefix = hashlib.blake2b(self.plan.run.encode(), digest_size=8).hexdigest()
+        self._key_prefix = hashlib.blake2b((self.plan.origin or self.plan.run).encode(), digest_size=8).hexdigest()
+
+    @property
+    def plan(self) -> LoadPlan:
+        """The plan of the run."""
+        return self.shard.plan
 
     def idempotency_key(self, kind: str, number: int) -> str:
         """The key of a post: never the same in two runs."""

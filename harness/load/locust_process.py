@@ -1,6 +1,7 @@
-"""The Locust process of a run: `python -m harness.load.locust_process PLAN NAME`.
+"""A Locust process of a run: `python -m harness.load.locust_process PLAN NAME INDEX COUNT`.
 
-Reads commands from standard input, one JSON object a line, and prints one status line a second:
+Process INDEX of COUNT does its share of the arrivals (`harness.load.shard`). Reads commands from standard input, one
+JSON object a line, and prints one status line a second:
 
     ready -> {"cmd": "start", "t0_ns": N} -> running -> (end of the plan, {"cmd": "stop"}, or end of input) -> done
 
@@ -39,6 +40,7 @@ from harness.load.plan import LoadPlan, read_plan
 from harness.load.pooled_user import PooledUser
 from harness.load.recorder import Recorder
 from harness.load.schedule import arrivals
+from harness.load.shard import Shard
 from harness.load.users import USER_CLASSES, SignupUser
 from harness.load.work import Work
 from harness.record.histograms import new_histogram, percentile_ms
@@ -79,16 +81,17 @@ class LoopLag:
 class LocustProcess:
     """One process: its plan, its Locust environment, its state."""
 
-    def __init__(self, plan: LoadPlan, name: str) -> None:
+    def __init__(self, plan: LoadPlan, name: str, index: int = 0, count: int = 1) -> None:
         self.plan, self.name, self.state = plan, name, "ready"
         self.drain_limit_s = DRAIN_LIMIT_S
         self.lag = LoopLag()
         self.environment = self._environment()
         pools = {kind: cls.__name__ for kind, cls in USER_CLASSES.items()}
-        self.work = Work(arrivals(plan), pools, plan.pool_limit, self._grow)
+        shard = Shard(plan, index, count)
+        self.work = Work(shard.of(arrivals(plan)), pools, plan.pool_limit, self._grow)
         self.recorder = Recorder(plan, name)
         self.load = LoadContext(
-            plan=plan,
+            shard=shard,
             work=self.work,
             recorder=self.recorder,
             tokens=plan.read_tokens(),
@@ -249,8 +252,8 @@ def read_lines(descriptor: int) -> Iterator[bytes]:
 def main(arguments: list[str]) -> int:
     """Run the plan."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    plan_path, name = arguments
-    LocustProcess(read_plan(Path(plan_path)), name).run()
+    plan_path, name, index, count = arguments
+    LocustProcess(read_plan(Path(plan_path)), name, int(index), int(count)).run()
     return 0
 
 

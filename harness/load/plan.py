@@ -67,6 +67,8 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     regions: dict[str, PlanRegion]
     rates: Load = Load()
     tokens: str = ""
+    origin: str = ""
+    """where `run` is a folder of another machine: the run directory proper"""
     """path of the tokens file: JSON {"user": "token"}, mode 0600"""
     celebrities: tuple[Member, ...] = ()
     panel: tuple[Member, ...] = ()

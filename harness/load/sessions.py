@@ -75,9 +75,10 @@ def anybody(session: Session) -> bool:
 class Roster:
     """Sessions of one group, each lent to one op at a time."""
 
-    def __init__(self, prefix: str, members: Sequence[Member]) -> None:
+    def __init__(self, prefix: str, members: Sequence[Member], owns: Callable[[int], bool] = lambda user: True) -> None:
+        """`owns`: whether a user is this process's own. Nobody else is lent; who is preferred always must be."""
         self._sessions = [Session(f"{prefix}{user}", user, region) for user, region in members]
-        self._of_user = {session.user: session for session in self._sessions}
+        self._of_user = {session.user: session for session in self._sessions if owns(session.user)}
         self._extra = 0
 
     def __bool__(self) -> bool:
@@ -96,7 +97,7 @@ class Roster:
         count = len(self._sessions)
         for step in range(count):
             session = self._sessions[(preferred + step) % count]
-            if not session.busy and fits(session):
+            if not session.busy and session.user in self._of_user and fits(session):
                 session.busy = True
                 return session
         return None

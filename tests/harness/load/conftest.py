@@ -107,6 +107,8 @@ async def locust_child(plan: LoadPlan) -> AsyncIterator[LoadChild]:
         "harness.load.locust_process",
         str(folder / "plan.json"),
         "locust-0",
+        "0",
+        "1",
         stdin=pipe,
         stdout=pipe,
     )
