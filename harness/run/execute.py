@@ -198,7 +198,7 @@ class Execution:
         write_plan(plan_file, plan)
         await undo.enter_async_context(null_probe(self.run, self.scenario.load.reads_per_s))
         self._say("opening streams")
-        load = await undo.enter_async_context(load_processes(self.run, plan_file, len(plan.listeners)))
+        load = await undo.enter_async_context(load_processes(self.run, plan_file))
         self.progress.load = load
         if plan.listeners:
             await load.open_streams(len(plan.listeners))

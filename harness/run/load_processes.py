@@ -1,7 +1,8 @@
-"""The load side of a run as child processes: one Locust process, some stream engines, one status line each a second.
+"""The load side of a run: Locust processes and stream engines, one status line each a second.
 
-Speaks the control protocol of `harness.load`: JSON lines, commands in, status out. A process that is lost is
-remembered, and makes the verdict inconclusive. Times are sent to each process as its own clock shows them.
+Speaks the control protocol of `harness.load`: JSON lines, commands in, status out; over pipes to children of this
+process, over a link to those of another machine (`harness.run.machines`). A process that is lost is remembered, and
+makes the verdict inconclusive. Times are sent to each process as its own clock shows them.
 """
 
 from __future__ import annotations
@@ -11,32 +12,76 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from harness.core.clock import now_ns
 from harness.core.errors import UnavailableError
+from harness.load.plan import read_plan
 from harness.record.run_directory import RunDirectory
 from harness.run.child import child_process, log_tail
 from harness.run.clock_watch import ClockWatch, ProcessClock
+from harness.run.load_parts import Part, share_out
 
-STREAMS_PER_ENGINE = 9_000
 READY_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 30.0
 PROBE_GRACE_S = 3.0
 
 
+class Carrier(Protocol):
+    """How a load process is reached."""
+
+    def send(self, line: bytes) -> None:
+        """Send one line of input; nothing happens when the process is gone."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Ended or out of reach, and everything it said was read."""
+        ...
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether what it wrote is in the run directory."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is out of reach; empty: its log tells."""
+        ...
+
+
+class Pipe:
+    """To a child of this process, which writes into the run directory itself."""
+
+    is_delivered = True
+    reason = ""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    def send(self, line: bytes) -> None:
+        """Write to its input."""
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(line)
+
+    @property
+    def is_gone(self) -> bool:
+        """Ended, and its last line was read."""
+        output = self.process.stdout
+        return self.process.returncode is not None and (output is None or output.at_eof())
+
+
 @dataclass
 class LoadProcess:
-    """One child, with the newest status it sent."""
+    """One load process, with the newest status it sent."""
 
     name: str
     kind: str
-    process: asyncio.subprocess.Process
+    carrier: Carrier
     log: Path
     status: dict[str, Any] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,42 +94,60 @@ class LoadProcess:
     def state(self) -> str:
         """ "starting", "ready", "running", "done" or, when it ended before it was done, "lost"."""
         state = str(self.status.get("state", "starting"))
-        return "lost" if state != "done" and self._is_gone else state
+        return "lost" if state != "done" and self.carrier.is_gone else state
 
     @property
-    def _is_gone(self) -> bool:
-        """Ended, and its last status line was read."""
-        output = self.process.stdout
-        return self.process.returncode is not None and (output is None or output.at_eof())
+    def is_finished(self) -> bool:
+        """Done, and what it wrote is here."""
+        return self.state == "done" and self.carrier.is_delivered
 
-    async def follow(self) -> None:
-        """Read status lines until the process closes its output."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            back_ns = now_ns()
-            try:
-                told = msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.DecodeError:
-                continue
-            if answer := told.get("clock"):
-                self.time.take(answer, back_ns)
-                continue
-            self.status = told
-            self.changed.set()
-        await self.process.wait()
+    def take(self, line: bytes | str, back_ns: int) -> None:
+        """One line that it printed, which came at `back_ns`."""
+        try:
+            told = msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return
+        if answer := told.get("clock"):
+            self.time.take(answer, back_ns)
+            return
+        self.status = told
         self.changed.set()
 
     def send(self, command: dict[str, Any]) -> None:
-        """Send one command line; a process that is gone is noticed by its state."""
-        if self.process.stdin is not None and not self.process.stdin.is_closing():
-            self.process.stdin.write(msgspec.json.encode(command) + b"\n")
+        """Send one command; a process that is gone is noticed by its state."""
+        self.carrier.send(msgspec.json.encode(command) + b"\n")
+
+
+async def follow(member: LoadProcess, process: asyncio.subprocess.Process) -> None:
+    """Read status lines of a child until it closes its output."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        member.take(line, now_ns())
+    await process.wait()
+    member.changed.set()
+
+
+class Helper(Protocol):
+    """Another machine that takes part of the load."""
+
+    processes: int
+    """Locust processes it offers"""
+
+    async def begin(self, run: RunDirectory, plan: Path, parts: Sequence[Part]) -> list[LoadProcess]:
+        """Have it start these parts of the plan."""
+        ...
+
+    async def deliver(self) -> None:
+        """Wait until what its processes wrote is here, or it is lost."""
+        ...
 
 
 class LoadProcesses:
     """All load processes of a run."""
 
-    def __init__(self, members: list[LoadProcess]) -> None:
+    def __init__(self, members: list[LoadProcess], helpers: Sequence[Helper] = ()) -> None:
         self.members = members
+        self._helpers = helpers
 
     @property
     def engines(self) -> list[LoadProcess]:
@@ -98,8 +161,8 @@ class LoadProcesses:
 
     @property
     def unfinished(self) -> list[str]:
-        """Names of processes that are not done: lost ones, and ones that hang."""
-        return [m.name for m in self.members if m.state != "done"]
+        """Names of processes that are not done, lost ones and ones that hang, or whose records never came."""
+        return [m.name for m in self.members if not m.is_finished]
 
     def total(self, key: str) -> int:
         """Sum of a counter over all processes' newest status."""
@@ -110,8 +173,8 @@ class LoadProcesses:
         await _wait(lambda: all(m.state in wanted for m in members) or bool(self.lost), members, timeout_s)
         bad = [m for m in members if m.state not in wanted]
         if bad:
-            tail = log_tail(bad[0].log)
-            raise UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted[0]}: {tail}")
+            why = bad[0].carrier.reason or log_tail(bad[0].log)
+            raise UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted[0]}: {why}")
 
     async def open_streams(self, listeners: int) -> None:
         """Open every listener's stream. Raises UnavailableError when some cannot be opened in time."""
@@ -132,31 +195,35 @@ class LoadProcesses:
             member.send({"cmd": "cut", "end_ns": end_ns})
 
     async def finish(self) -> None:
-        """Ask every process to end, and wait for its last status line."""
+        """Ask every process to end, wait for its last status line, and for what it wrote elsewhere."""
         for member in self.members:
             member.send({"cmd": "stop"})
         await _wait(lambda: all(m.state in ("done", "lost") for m in self.members), self.members, FINISH_TIMEOUT_S)
+        await asyncio.gather(*(helper.deliver() for helper in self._helpers))
 
 
 @asynccontextmanager
 async def load_processes(
-    run: RunDirectory, plan: Path, listeners: int, launcher: Sequence[str] = ()
+    run: RunDirectory, plan: Path, launcher: Sequence[str] = (), workers: int = 1, helpers: Sequence[Helper] = ()
 ) -> AsyncIterator[LoadProcesses]:
-    """Start the processes of a plan and wait until they are ready; gone when the block ends.
+    """Start the processes of a plan and wait until they are ready; those of this machine are gone when the block ends.
 
-    `launcher`: what comes before each command, to run it elsewhere.
+    `launcher`: what comes before each command. `workers`: Locust processes here; `helpers` have their own besides.
     """
-    engines = -(-listeners // STREAMS_PER_ENGINE)
+    listeners = len(read_plan(plan).listeners)
+    here, *elsewhere = share_out([workers, *(helper.processes for helper in helpers)], listeners)
     async with AsyncExitStack() as undo:
-        spawn = partial(_spawn, undo, run, launcher)
-        members = [await spawn("locust", "harness.load.locust_process", "locust-0", [str(plan), "locust-0"])]
-        for index in range(engines):
-            name = f"streams-{index}"
-            arguments = [str(plan), name, str(index), str(engines)]
-            members.append(await spawn("streams", "harness.load.stream_engine", name, arguments))
-        tasks = [asyncio.create_task(m.follow()) for m in members]
-        undo.callback(lambda: [t.cancel() for t in tasks])
-        processes = LoadProcesses(members)
+        tasks: list[asyncio.Task[None]] = []
+        undo.callback(lambda: [task.cancel() for task in tasks])
+        members: list[LoadProcess] = []
+        for part in here:
+            log = run.logs / f"{part.name}.log"
+            process = await undo.enter_async_context(child_process([*launcher, *part.command(plan)], log))
+            members.append(LoadProcess(part.name, part.kind, Pipe(process), log))
+            tasks.append(asyncio.create_task(follow(members[-1], process)))
+        for helper, parts in zip(helpers, elsewhere, strict=True):
+            members += await helper.begin(run, plan, parts)
+        processes = LoadProcesses(members, helpers)
         await processes.wait_state(("ready",), READY_TIMEOUT_S, members)
         clocks = ClockWatch(run, [member.time for member in members])
         await clocks.begin()
@@ -171,21 +238,6 @@ async def null_probe(run: RunDirectory, reads_per_s: float) -> AsyncIterator[Non
     command = [sys.executable, "-m", "harness.load.null_probe", str(run.path), str(reads_per_s)]
     async with child_process(command, run.logs / "null_probe.log", grace_s=PROBE_GRACE_S):
         yield
-
-
-async def _spawn(
-    undo: AsyncExitStack,
-    run: RunDirectory,
-    launcher: Sequence[str],
-    kind: str,
-    module: str,
-    name: str,
-    arguments: list[str],
-) -> LoadProcess:
-    log = run.logs / f"{name}.log"
-    command = [*launcher, sys.executable, "-m", module, *arguments]
-    process = await undo.enter_async_context(child_process(command, log))
-    return LoadProcess(name, kind, process, log)
 
 
 async def _wait(condition: Any, members: list[LoadProcess], timeout_s: float) -> None:

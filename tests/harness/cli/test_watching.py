@@ -14,7 +14,7 @@ from harness.judge.expressions import parse_slos
 from harness.record.run_directory import RunDirectory
 from harness.run.by_hand import ByHand
 from harness.run.execute import Progress
-from harness.run.load_processes import LoadProcess, LoadProcesses
+from harness.run.load_processes import LoadProcess, LoadProcesses, Pipe
 
 EXPECT = {
     "feed_read": ["failures < 90%"],
@@ -47,7 +47,7 @@ def fault(undone_s_ago: float | None) -> FaultRow:
 def test_an_expectation_of_a_kind_of_phase_is_shown_in_it_alone(tmp_path, undone_s_ago, shown):
     run = RunDirectory(tmp_path / "run").create()
     process: Any = SimpleNamespace(returncode=None, stdout=None)
-    member = LoadProcess("locust-0", "locust", process, tmp_path / "log", {"state": "running", "recent": SLOW})
+    member = LoadProcess("locust-0", "locust", Pipe(process), tmp_path / "log", {"state": "running", "recent": SLOW})
     scenario, profile = SimpleNamespace(name="day", duration_s=60.0), SimpleNamespace(name="reference")
     request: Any = SimpleNamespace(scenario=scenario, profile=profile, is_game_day=True)
     plan: Any = SimpleNamespace(listeners=(), phases=())

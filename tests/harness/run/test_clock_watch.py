@@ -38,7 +38,7 @@ async def a_run(folder: Path, launcher: Sequence[str]) -> tuple[RunDirectory, in
         panel=((1, "here"), (2, "here")),
     )
     write_plan(run.path / "plan.json", plan)
-    async with load_processes(run, run.path / "plan.json", 0, launcher) as load:
+    async with load_processes(run, run.path / "plan.json", launcher) as load:
         t0_ns = now_ns() + NS_PER_S // 5
         load.start(t0_ns)
         await load.wait_state(("done",), 30, load.members)

@@ -19,7 +19,7 @@ from harness.run import ending as module
 from harness.run.child import child_process
 from harness.run.ending import Ending, StopWatch
 from harness.run.live_slos import parse_stop
-from harness.run.load_processes import LoadProcess, LoadProcesses
+from harness.run.load_processes import LoadProcess, LoadProcesses, Pipe, follow
 
 READS, POSTS = "feed_read failures < 20%", "post_accept p(95) <= 1s"
 CONDITIONS = parse_stop(Stop(expressions={"feed_read": ("failures < 20%",), "post_accept": ("p(95) <= 1s",)}), ["us"])
@@ -36,8 +36,8 @@ def line(state: str = "running", **ops: Any) -> str:
 async def watched(script: str, folder: Path) -> AsyncIterator[tuple[LoadProcess, Ending, StopWatch]]:
     """A watch over one load process, which runs a shell script."""
     async with child_process(["sh", "-c", script], folder / "log", grace_s=0.2) as process:
-        member = LoadProcess("locust-0", "locust", process, folder / "log")
-        following = asyncio.create_task(member.follow())
+        member = LoadProcess("locust-0", "locust", Pipe(process), folder / "log")
+        following = asyncio.create_task(follow(member, process))
         ending = Ending()
         watch = StopWatch(CONDITIONS, LoadProcesses([member]), ending, None)
         await asyncio.wait_for(member.changed.wait(), 10)
@@ -111,7 +111,7 @@ async def test_a_process_that_falls_silent_ends_the_run(tmp_path: Path) -> None:
 
 async def test_a_process_that_is_done_may_be_silent_and_gone(tmp_path: Path) -> None:
     async with watched(f"echo {line('done')}; exit 0", tmp_path) as (member, ending, watch):
-        await wait_until(lambda: member.process.returncode is not None and watch._looks > 2 * module.SILENT_LOOKS)
+        await wait_until(lambda: member.carrier.is_gone and watch._looks > 2 * module.SILENT_LOOKS)
         assert not ending.is_early
     assert reported(watch, tmp_path)["seen"] == {}
 
