@@ -2,6 +2,10 @@
 
 Bytes may be cut anywhere: inside a CR LF pair, a byte order mark or a UTF-8 sequence. An event that the end of the
 stream cuts off is dropped, and its id with it: the listener will ask for it again.
+
+In one thing we do as browsers do, not as the standard's letter says: the id of an earlier connection stays until the
+server names another one. By the letter it is forgotten at the first event without an id, and the place to resume from
+with it.
 """
 
 from __future__ import annotations
@@ -10,9 +14,11 @@ import re
 from typing import Final, NamedTuple
 
 MAX_LINE_BYTES: Final = 1 << 20
+MAX_RETRY_MS: Final = 10**18
+"""a server may ask for a longer time; that is as good as never"""
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_DIGITS: Final = re.compile(rb"[0-9]+")
 # One whole event as servers usually write it, so that the common case costs one match.
 _WHOLE: Final = re.compile(rb"id: ?([^\r\n\0]*)\nevent: ?([^\r\n]*)\ndata: ?([^\r\n]*)\n\n")
 
@@ -120,7 +126,7 @@ class SseParser:
                 if self.first_event_id is None:
                     self.first_event_id = self._id
         elif name == b"retry" and _DIGITS.fullmatch(value):
-            self.retry_ms = int(value)
+            self.retry_ms = _milliseconds(value)
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         """The empty line: the id takes effect; without data there is no event."""
@@ -129,6 +135,12 @@ class SseParser:
         self._data, self._type = None, b""
         if lines is not None:
             events.append(SseEvent(_text(event_type) or "message", _text(b"\n".join(lines)), self._id))
+
+
+def _milliseconds(digits: bytes) -> int:
+    """Any number of digits, with zeros before them too."""
+    digits = digits.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= len(str(MAX_RETRY_MS)) else MAX_RETRY_MS
 
 
 def _text(value: bytes) -> str:

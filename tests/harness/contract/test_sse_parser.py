@@ -1,15 +1,21 @@
-"""The parser against the standard's own examples, its corner cases, and any way of cutting the bytes."""
+"""The parser against the standard's own examples, its corner cases, any way of cutting the bytes, and two other
+parsers: a plain transcription of the standard (`plain_sse_parser.py`), and that of aiohttp-sse-client."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
 import sys
 
+import aiohttp
 import pytest
+from aiohttp_sse_client.client import EventSource
 from hypothesis import example, given
 from hypothesis import strategies as st
+from plain_sse_parser import interpret
 
-from harness.contract.sse_parser import MAX_LINE_BYTES, LineTooLong, SseEvent, SseParser
+from harness.contract.sse_parser import MAX_LINE_BYTES, MAX_RETRY_MS, LineTooLong, SseEvent, SseParser
 
 
 def parse(data: bytes, *cuts: int) -> tuple[list[SseEvent], str, str | None, int | None]:
@@ -80,6 +86,26 @@ def test_a_retry_that_is_no_number_is_ignored(value: bytes) -> None:
     assert parse(b"retry: 5\nretry:" + value + b"\n\n")[3] == 5
 
 
+@pytest.mark.parametrize(
+    ("digits", "expected"),
+    [
+        (b"0", 0),
+        (b"007", 7),
+        (b"0" * 40 + b"7", 7),
+        (b"%d" % MAX_RETRY_MS, MAX_RETRY_MS),
+        (b"9" * 18, 10**18 - 1),
+        (b"9" * 10_000, MAX_RETRY_MS),
+    ],
+)
+def test_a_retry_may_have_any_number_of_digits(digits: bytes, expected: int) -> None:
+    assert parse(b"retry: " + digits + b"\n")[3] == expected
+
+
+def test_a_retry_counts_at_its_line_end_and_without_an_event() -> None:
+    assert parse(b"retry: 5")[3] is None
+    assert parse(b"retry: 5\r")[3] == 5
+
+
 def test_a_resumed_listener_starts_with_its_old_id() -> None:
     parser = SseParser("r.1.7")
     assert parser.feed(b"data: a\n\n") == [SseEvent("message", "a", "r.1.7")]
@@ -117,3 +143,72 @@ def test_any_cutting_gives_the_same_events(data: bytes, cuts: list[int]) -> None
 def test_the_fast_path_gives_what_the_line_by_line_path_gives(data: bytes) -> None:
     """Fed byte by byte, no whole event is ever seen at once."""
     assert parse(data, *range(len(data))) == parse(data)
+
+
+numbers = st.text(alphabet="0123456789", min_size=1, max_size=25).map(str.encode)
+names = st.sampled_from([b"data", b"id", b"event", b"retry", b"", b"Data", b"data ", b"\xef\xbb\xbfdata"])
+colons = st.sampled_from([b":", b": ", b":  ", b""])
+values = st.one_of(
+    numbers, st.binary(max_size=8), st.sampled_from([b"", b"r.1.2", b"\0", b"\xe2\x82", b"\xf0\x9f\x98\x80"])
+)
+lines = st.builds(lambda *parts: b"".join(parts), names, colons, values, st.sampled_from(line_ends))
+written = st.lists(st.one_of(lines, pieces), max_size=25).map(b"".join)
+starts = st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf", b"\xef\xbb"])
+
+
+@given(
+    starts,
+    st.one_of(written, st.binary(max_size=80)),
+    st.lists(st.integers(0, 400), max_size=12),
+    st.sampled_from(["", "r.1.7"]),
+)
+def test_a_plain_transcription_of_the_standard_comes_to_the_same(
+    start: bytes, rest: bytes, cuts: list[int], last_event_id: str
+) -> None:
+    data = start + rest
+    expected = interpret(data, last_event_id)
+    parser = SseParser(last_event_id)
+    events: list[SseEvent] = []
+    for begin, end in itertools.pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+        events += parser.feed(data[begin:end])
+    assert [tuple(event) for event in events] == expected.events
+    assert parser.last_event_id == expected.last_event_id
+    assert parser.retry_ms == (None if (ms := expected.reconnection_ms) is None else min(ms, MAX_RETRY_MS))
+
+
+def a_tidy_stream(blocks: int) -> bytes:
+    """Blocks as aiohttp-sse-client reads them right: lines end with LF or CR LF, no NUL, data in each block."""
+    chance = random.Random(7)
+    made = []
+    for number in range(blocks):
+        lines = [f"data: {chance.choice(['', 'two ', 'wörds', 'a: b'])}{number}" for _ in range(chance.randint(1, 3))]
+        lines += [f"id: r.1.{number}"] if chance.random() < 0.8 else []
+        lines += [chance.choice(["event: new_post", "event:resync"])] if chance.random() < 0.8 else []
+        lines += [chance.choice([": hb", "unknown: x", "datum"])] if chance.random() < 0.3 else []
+        chance.shuffle(lines)
+        end = chance.choice(["\n", "\r\n"])
+        made.append(end.join([*lines, "", ""]))
+    return "".join(made).encode()
+
+
+async def test_aiohttp_sse_client_reads_the_same_where_it_is_right() -> None:
+    body = a_tidy_stream(300)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for place in range(0, len(body), 97):
+            writer.write(body[place : place + 97])
+            await asyncio.sleep(0)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    read: list[tuple[str, str, str]] = []
+    async with aiohttp.ClientSession() as session, EventSource(url, session=session) as source:
+        async for event in source:
+            read.append((event.type or "message", event.data, event.last_event_id))
+            if len(read) == 300:
+                break
+    server.close()
+    assert read == [tuple(event) for event in parse(body, 1, 50, 500)[0]]
