@@ -34,6 +34,7 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/<time>-<scenario>.")
 @click.option("--defect", "defects", multiple=True, metavar="NAME", help="Plant a defect in the reference stack.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
+@click.option("--scale", type=float, default=1.0, metavar="FACTOR", help="Make it that many times as large.")
 @click.option("--preset", metavar="NAME", help="A shape the target starts in; reference: threads (default) or x-early.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
 @click.option("--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run it N times, one after the other.")
@@ -48,6 +49,7 @@ def run(
     out: Path | None,
     defects: tuple[str, ...],
     flags: tuple[str, ...],
+    scale: float,
     preset: str | None,
     allow_hosts: tuple[str, ...],
     repeat: int,
@@ -62,6 +64,7 @@ def run(
       feedstorm run celebrity-cache-kill
       feedstorm run celebrity-cache-kill --defect skip-notify      (must fail, and say why)
       feedstorm run region-lag --set load.posts=80/s --seed 7
+      feedstorm run region-lag --scale 2                           (twice the users and rates, ratios kept)
       feedstorm run signup-surge --preset x-early                  (one region, pull, imports while the user waits)
       feedstorm run region-lag --replay latest                     (its faults once more, whatever the scenario says)
       feedstorm run region-lag --repeat 10                         (how often does each check pass?)
@@ -80,6 +83,7 @@ def run(
         allow_hosts,
         preset,
         adapt=(lambda found: replayed(found, recorded)) if recorded is not None else None,
+        scale=scale,
     )
     older = tuple(judged_runs(baseline)) if baseline is not None else ()
     if repeat > 1:

@@ -11,10 +11,13 @@ from typing import Any
 
 import msgspec
 
+from harness.core.catalogue import CATALOGUE, DRAFT, SCHEDULED, Catalogue
+from harness.core.catalogue import REQUIRED as CATALOGUE_REQUIRED
 from harness.core.errors import UsageError, nearest
 from harness.core.load_rates import LOAD, load_problems
 from harness.core.load_rates import Load as Load
 from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
+from harness.core.scaling import DEFAULT_USERS, SCALE, Scale
 from harness.core.units import parse_duration_s
 from harness.core.values import Parser, list_of, one_of, positive_duration, text, whole
 
@@ -22,7 +25,7 @@ from harness.core.values import Parser, list_of, one_of, positive_duration, text
 class Population(msgspec.Struct, kw_only=True, frozen=True):
     """Who there is. Users are numbered 0 .. users-1; celebrities come first (0, 1, ...)."""
 
-    users: int = 1000
+    users: int = DEFAULT_USERS
     graph: str = "power-law"
     """ "power-law" or "edges:PATH" """
     mean_follows: int = 50
@@ -90,6 +93,12 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     stop: Stop = Stop()
     tolerance: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """how much worse than a baseline is still as good (`harness.judge.tolerance`)"""
+    flags: tuple[str, ...] = ()
+    """NAME=VALUE: flags of the target that the scenario is about, set before it starts"""
+    catalogue: Catalogue | None = None
+    """what people are told of it"""
+    scale: Scale = Scale()
+    """what of its size stays under `--scale`"""
 
     @property
     def duration_s(self) -> float:
@@ -107,6 +116,12 @@ def _graph(value: Any) -> str:
     if value == "power-law" or (isinstance(value, str) and len(value) > 6 and value.startswith("edges:")):
         return str(value)
     raise ValueError(f'must be "power-law" or "edges:PATH", got {value!r}')
+
+
+def _setting(value: Any) -> str:
+    if not isinstance(value, str) or not all(value.partition("=")):
+        raise ValueError(f"must look like NAME=VALUE, got {value!r}")
+    return value
 
 
 def _expressions(value: Any) -> tuple[str, ...]:
@@ -147,9 +162,10 @@ _TOP: dict[str, tuple[str, Parser]] = {
     "seed": ("seed", whole(0)),
     "target": ("target", text),
     "warmup": ("warmup_s", parse_duration_s),
+    "flags": ("flags", list_of(_setting)),
 }
 _STOP: dict[str, tuple[str, Parser]] = {"delay": ("delay_s", parse_duration_s)}
-_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop", "tolerance")
+_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop", "tolerance", "catalogue", "scale")
 
 
 class _Reader:
@@ -207,13 +223,25 @@ class _Reader:
             return None
         return FaultSpec(**fields, params=params)
 
+    def whole_table(
+        self, path: str, raw: Any, keys: Mapping[str, tuple[str, Parser]], required: tuple[str, ...]
+    ) -> dict[str, Any] | None:
+        """Parsed fields of a table that needs some of its keys; None: it had a problem."""
+        before = len(self.problems)
+        fields = self.table(path, raw, keys)
+        missing = [key for key in required if isinstance(raw, Mapping) and key not in raw]
+        self.problems += [f"{path}.{key}: is required" for key in missing]
+        return fields if len(self.problems) == before else None
+
     def chaos(self, raw: Any) -> RandomPlan | None:
         """The table [chaos]."""
-        before = len(self.problems)
-        fields = self.table("chaos", raw, RANDOM_PLAN)
-        missing = [key for key in REQUIRED if isinstance(raw, Mapping) and key not in raw]
-        self.problems += [f"chaos.{key}: is required" for key in missing]
-        return RandomPlan(**fields) if len(self.problems) == before else None
+        fields = self.whole_table("chaos", raw, RANDOM_PLAN, REQUIRED)
+        return RandomPlan(**fields) if fields is not None else None
+
+    def catalogue(self, raw: Any) -> Catalogue | None:
+        """The table [catalogue]."""
+        fields = self.whole_table("catalogue", raw, CATALOGUE, CATALOGUE_REQUIRED)
+        return Catalogue(**fields) if fields is not None else None
 
     def stop(self, raw: Any) -> Stop:
         """The table [stop]: every key but `delay` is a selector."""
@@ -258,12 +286,15 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
     tolerance = reader.expressions("tolerance", raw.get("tolerance", {}))
     chaos = reader.chaos(raw["chaos"]) if "chaos" in raw else None
     stop = reader.stop(raw.get("stop", {}))
+    catalogue = reader.catalogue(raw["catalogue"]) if "catalogue" in raw else None
+    scale = Scale(**reader.table("scale", raw.get("scale", {}), SCALE))
+    reader.problems += _tag_problems(top.get("tags", ()))
     reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
     if reader.problems:
         raise UsageError(reader.problems)
     played = tuple(p for p in phases if p is not None)
     made = Scenario(**top, population=population, load=load, expect=expect, phases=played, chaos=chaos, stop=stop)
-    return msgspec.structs.replace(made, tolerance=tolerance)
+    return msgspec.structs.replace(made, tolerance=tolerance, catalogue=catalogue, scale=scale)
 
 
 def parse_expect(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -279,6 +310,12 @@ def parse_expect(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     if reader.problems:
         raise UsageError(reader.problems)
     return expect
+
+
+def _tag_problems(tags: tuple[str, ...]) -> list[str]:
+    """A draft's result is not believed yet, so it is not run unattended."""
+    both = [tag for tag in SCHEDULED if tag in tags and DRAFT in tags]
+    return [f"tags: {tag!r} and {DRAFT!r} exclude each other: a draft has not been seen to pass" for tag in both]
 
 
 def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> list[str]:

@@ -46,7 +46,8 @@ DELIVERY_METRICS = ("post_to_event", "post_to_rendered", "cross_region")
 """metrics of deliveries: only what arrived has a time, so they have no failures (invariants judge what is missing)"""
 TAG_VALUES = {"scope": ("local", "remote"), "author": ("ordinary", "celebrity")}
 PHASE_KINDS = ("baseline", "fault", "recovered")
-SECTIONS = ("invariants", "recovery")
+RECOVERY = "recovery"
+SECTIONS = ("invariants", RECOVERY)
 
 _SELECTOR = re.compile(r"^\s*((?:target:)?[A-Za-z_][A-Za-z0-9_:]*)\s*(?:\{([^{}]*)\})?\s*$")
 _THRESHOLD = re.compile(
@@ -109,7 +110,7 @@ def parse_expectations(
     allowed = {"phase": {*phases, *PHASE_KINDS} if phases else set(), "region": set(regions)}
     slos, problems = parse_slos("expect", {k: v for k, v in expect.items() if k not in SECTIONS}, allowed)
     invariants = _invariants(expect.get("invariants"), problems)
-    recovery_s = _recovery(expect.get("recovery"), problems)
+    recovery_s = _recovery(expect.get(RECOVERY), problems)
     if problems:
         raise UsageError(problems)
     return Expectations(slos=slos, invariants=invariants, recovery_s=recovery_s)

@@ -41,7 +41,7 @@ def as_game_day(scenario: Scenario, length_s: float) -> Scenario:
     stop = msgspec.structs.replace(scenario.stop, expressions=lasting)
     about = f"A game day: the load of {scenario.name}, and faults by hand."
     kept = {"about": about, "expect": expect, "stop": stop}
-    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, tolerance={}, **kept)
+    return msgspec.structs.replace(scenario, phases=(phase,), chaos=None, tolerance={}, catalogue=None, **kept)
 
 
 def _is_kept(selector: str) -> bool:

@@ -16,7 +16,8 @@ from chaos.timeline import fault_paths
 from harness.contract.profile import Profile, load_profile, require_loopback, with_preset, with_proxies
 from harness.core.errors import UsageError, nearest
 from harness.core.scenario import Phase, Scenario
-from harness.judge.expressions import parse_expectations
+from harness.judge.expressions import METRICS, RECOVERY, parse_expectations
+from harness.judge.invariants import CHECKERS
 from harness.judge.tolerance import parse_tolerance
 from harness.record.run_directory import RunDirectory
 from harness.run.live_slos import parse_stop
@@ -73,6 +74,7 @@ def read_request(
     allow_hosts: Sequence[str] = (),
     preset: str | None = None,
     adapt: Callable[[Scenario], Scenario] | None = None,
+    scale: float = 1.0,
 ) -> RunRequest:
     """A request in which nothing is left to complain about. Raises UsageError with every problem found.
 
@@ -81,7 +83,7 @@ def read_request(
     problems: list[str] = []
     scenario, profile = None, None
     try:
-        scenario = load_scenario(scenario_name, assignments, seed)
+        scenario = load_scenario(scenario_name, assignments, seed, scale)
         scenario = adapt(scenario) if adapt is not None else scenario
     except UsageError as error:
         problems += error.problems
@@ -93,6 +95,7 @@ def read_request(
     if profile is not None:
         problems += _option_problems(profile, defects, flags)
     if scenario is not None and profile is not None:
+        problems += _catalogue_problems(scenario, profile)
         problems += _problems(scenario, _with_named_links(profile, scenario), allow_hosts)
     if profile is not None and preset is not None:
         profile, found = _shaped(profile, preset, scenario, allow_hosts)
@@ -100,7 +103,7 @@ def read_request(
     if problems or scenario is None or profile is None:
         raise UsageError(problems)
     profile = _with_named_links(profile, scenario)
-    return RunRequest(scenario, profile, out, tuple(defects), tuple(flags), tuple(allow_hosts))
+    return RunRequest(scenario, profile, out, tuple(defects), (*scenario.flags, *flags), tuple(allow_hosts))
 
 
 def _with_named_links(profile: Profile, scenario: Scenario) -> Profile:
@@ -147,6 +150,24 @@ def _option_problems(profile: Profile, defects: Sequence[str], flags: Sequence[s
     if flags and "flag" not in accepted:
         problems.append(f"--flag: target {profile.name} takes no flags at start")
     problems += [f"--flag {f}: must look like NAME=VALUE" for f in flags if "=" not in f]
+    return problems
+
+
+def _catalogue_problems(scenario: Scenario, profile: Profile) -> list[str]:
+    """Flags that this target does not take, and what is said to make the scenario fail but does not exist.
+
+    Defects are those of the target that the scenario is written for; another may have others, or none.
+    """
+    takes_flags = profile.start is not None and "flag" in profile.start.options
+    problems = [] if takes_flags or not scenario.flags else [f"flags: target {profile.name} takes no flags at start"]
+    known = profile.start.defects if profile.start and profile.name == scenario.target else []
+    checks = [*CHECKERS, RECOVERY, *METRICS]
+    for i, failing in enumerate(scenario.catalogue.fails_with if scenario.catalogue else ()):
+        path = f"catalogue.fails_with[{i}]"
+        if failing.defect and known and failing.defect not in known:
+            problems.append(f"{path}.defect: unknown defect {failing.defect!r}{nearest(failing.defect, known)}")
+        if failing.check not in checks:
+            problems.append(f"{path}.check: unknown check {failing.check!r}{nearest(failing.check, checks)}")
     return problems
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import scenarios as scenarios_package
 from harness.core.errors import UsageError, nearest
+from harness.core.scaling import scaled
 from harness.core.scenario import Scenario, parse_scenario
 
 SCENARIOS = Path(scenarios_package.__file__).parent
@@ -68,9 +69,14 @@ def override(document: dict[str, Any], assignments: Sequence[str]) -> None:
         raise UsageError(problems)
 
 
-def load_scenario(name_or_path: str, assignments: Sequence[str] = (), seed: int | None = None) -> Scenario:
-    """The scenario, with overrides applied. Raises UsageError with every problem found."""
-    document = read_document(find_scenario(name_or_path))
+def load_scenario(
+    name_or_path: str, assignments: Sequence[str] = (), seed: int | None = None, scale: float = 1.0
+) -> Scenario:
+    """The scenario at `scale` times its size, with overrides applied: what they say is not scaled.
+
+    Raises UsageError with every problem found.
+    """
+    document = scaled(read_document(find_scenario(name_or_path)), scale)
     override(document, assignments)
     if seed is not None:
         document["seed"] = seed
