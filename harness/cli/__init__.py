@@ -15,6 +15,8 @@ from harness.core.errors import ExitCode, FeedstormError, foremost, nearest
 COMMANDS = {
     "run": ("run", "Run a scenario against a target and judge it."),
     "scenarios": ("inspect", "List the scenarios that ship with feedstorm."),
+    "suite": ("suite", "Run several scenarios, with one summary and one exit code."),
+    "new": ("new", "Write a commented starter file."),
     "selftest": ("selftest", "Plant bugs in the reference stack: does the judge catch each?"),
     "conform": ("target", "Check an implementation against the contract."),
     "check": ("inspect", "Judge a recorded run again."),
@@ -67,6 +69,7 @@ def feedstorm() -> None:
       feedstorm doctor                      what this machine lacks
       feedstorm scenarios                   what can be run
       feedstorm run celebrity-cache-kill    run it, read the verdict
+      feedstorm suite --tag ci              run those that are for CI
     \b
     Exit codes: 0 pass, 1 an SLO or invariant failed, 2 usage, 3 inconclusive,
     4 environment unavailable, 5 a fault could not be undone, 70 internal error, 130 interrupted.
@@ -88,10 +91,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.PASS)
     except Exception as raised:
-        sys.exit(_told(foremost(raised)))
+        sys.exit(told(foremost(raised)))
 
 
-def _told(error: BaseException) -> ExitCode:
+def told(error: BaseException) -> ExitCode:
     """Say what went wrong, and the exit code for it."""
     if isinstance(error, FeedstormError):
         for line in str(error).splitlines():

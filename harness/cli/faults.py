@@ -28,7 +28,7 @@ from harness.core.clock import NS_PER_S, now_ns
 from harness.core.errors import ExitCode, ResidueError, UnavailableError, UsageError, nearest
 from harness.core.scenario import FaultSpec
 from harness.core.units import format_duration, parse_duration_s
-from harness.record.run_directory import RunDirectory
+from harness.record.run_directory import RunDirectory, run_folders
 from harness.run.live import BY_HAND, Permission, live_game_day
 from harness.run.scenario_file import toml_value
 
@@ -280,7 +280,8 @@ def _open(ledger: Path, row: LedgerRow) -> Open:
 
 
 def _all_open(runs: Path) -> list[tuple[Path, LedgerRow]]:
-    ledgers = sorted(path for path in runs.glob("*/ledger.jsonl") if not path.parent.is_symlink())
+    found = [path for folder in run_folders(runs) for path in folder.glob("*/ledger.jsonl")]
+    ledgers = sorted(path for path in found if not path.parent.is_symlink())
     return [(path, row) for path in ledgers for row in open_faults(path)]
 
 

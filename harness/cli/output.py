@@ -81,6 +81,11 @@ def judged_runs(name: str, runs: Path = RUNS) -> list[RunDirectory]:
     return found
 
 
+def typed(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 class _Judged(msgspec.Struct):
     scenario: str
 

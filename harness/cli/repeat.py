@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -14,7 +13,7 @@ from rich.text import Text
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.interrupt import run_interruptible
-from harness.cli.output import messages, print_json
+from harness.cli.output import messages, print_json, typed
 from harness.cli.watching import watching
 from harness.core.errors import FeedstormError, UsageError
 from harness.core.verdict import Outcome, Verdict
@@ -96,12 +95,8 @@ def _together(
     ended: str,
     also: Sequence[Outcome] = (),
 ) -> Repeats:
-    shown = [(_typed(run.path), verdict) for run, verdict in made]
+    shown = [(typed(run.path), verdict) for run, verdict in made]
     return repeats_of(request.scenario.name, shown, times, ended, also)
-
-
-def _typed(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _tell(result: Result, as_json: bool) -> None:

@@ -62,7 +62,7 @@ def repeats_of(
         verdict=worst([*outcomes, *unmade, *also]),
         wanted=wanted,
         ended=ended,
-        runs=[RepeatedRun(run=run, verdict=v.verdict, troubles=_troubles(v)) for run, v in made],
+        runs=[RepeatedRun(run=run, verdict=v.verdict, troubles=troubles_of(v)) for run, v in made],
         checks=check_rates(verdict for _, verdict in made),
     )
 
@@ -94,7 +94,9 @@ def _passed_share(rate: CheckRate) -> tuple[float, float]:
     return (rate.passed / rate.judged, -rate.failed / rate.judged) if rate.judged else (2.0, 0.0)
 
 
-def _troubles(verdict: Verdict) -> list[str]:
+def troubles_of(verdict: Verdict) -> list[str]:
+    """Names of the checks that did not pass, failed ones first."""
+
     def found(outcome: Outcome) -> list[Check]:
         return [check for check in verdict.checks if check.verdict is outcome and not check.skipped]
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UnavailableError
+
+SUITE = "suite.json"
+"""what came of a suite; marks a folder as one of runs, from the suite's begin on"""
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """The folder, and those of the suites in it: in each of them lie runs."""
+
+    def is_suite(path: Path) -> bool:
+        return not path.is_symlink() and os.path.isfile(path / SUITE)  # noqa: PTH113 - false where it may not look
+
+    return [runs, *sorted(path for path in (runs.iterdir() if runs.is_dir() else ()) if is_suite(path))]
 
 
 @dataclass(frozen=True)

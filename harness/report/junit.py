@@ -9,38 +9,71 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 from harness.core.verdict import Check, Outcome
 from harness.report.run_data import RunData
-from harness.report.wording import against_text, counted
+from harness.report.wording import against_text
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(data: RunData) -> bytes:
-    """The file."""
-    count = counted(data.verdict.checks)
-    suite = ET.Element(
-        "testsuite",
-        name=_clean(data.verdict.scenario),
-        tests=str(len(data.verdict.checks)),
-        failures=str(count["fail"]),
-        errors=str(count["inconclusive"]),
-        skipped=str(count["skipped"]),
-        time=f"{data.length_s:.3f}",
-    )
-    if data.manifest.started:
-        suite.set("timestamp", _clean(data.manifest.started))
-    properties = ET.SubElement(suite, "properties")
-    for name, value in _facts(data).items():
-        ET.SubElement(properties, "property", name=name, value=_clean(value))
-    for check in data.verdict.checks:
-        suite.append(_case(data.verdict.scenario, check))
-    totals = {key: suite.get(key, "") for key in ("name", "tests", "failures", "errors", "skipped", "time")}
-    root = ET.Element("testsuites", totals)
-    root.append(suite)
+    """The file of one run."""
+    return document(data.verdict.scenario, [suite_of(data)])
+
+
+def document(name: str, suites: Sequence[ET.Element]) -> bytes:
+    """A file with these suites, and their sums."""
+
+    def total(key: str) -> str:
+        return str(sum(int(suite.get(key, "0")) for suite in suites))
+
+    counts = {key: total(key) for key in ("tests", "failures", "errors", "skipped")}
+    time_s = sum(float(suite.get("time", "0")) for suite in suites)
+    root = ET.Element("testsuites", {"name": _clean(name), **counts, "time": f"{time_s:.3f}"})
+    root.extend(suites)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def suite_of(data: RunData) -> ET.Element:
+    """The suite of a run: a case a check."""
+    cases = [_case(data.verdict.scenario, check) for check in data.verdict.checks]
+    suite = _suite(data.verdict.scenario, cases, data.length_s)
+    if data.manifest.started:
+        suite.set("timestamp", _clean(data.manifest.started))
+    properties = ET.Element("properties")
+    for name, value in _facts(data).items():
+        ET.SubElement(properties, "property", name=name, value=_clean(value))
+    suite.insert(0, properties)
+    return suite
+
+
+def suite_of_one(name: str, case: str, outcome: Outcome | None, kind: str, said: str, time_s: float) -> ET.Element:
+    """A suite with a single case, which is `said` to have come out so; None: it could not be decided at all."""
+    element = ET.Element("testcase", classname=_clean(name), name=_clean(case), time="0")
+    if outcome is not Outcome.PASS:
+        tag = "failure" if outcome is Outcome.FAIL else "error"
+        ET.SubElement(element, tag, type=kind, message=_clean(said)).text = _clean(said)
+    return _suite(name, [element], time_s)
+
+
+def _suite(name: str, cases: Sequence[ET.Element], time_s: float) -> ET.Element:
+    def count(tag: str) -> str:
+        return str(sum(case.find(tag) is not None for case in cases))
+
+    suite = ET.Element(
+        "testsuite",
+        name=_clean(name),
+        tests=str(len(cases)),
+        failures=count("failure"),
+        errors=count("error"),
+        skipped=count("skipped"),
+        time=f"{time_s:.3f}",
+    )
+    suite.extend(cases)
+    return suite
 
 
 def _facts(data: RunData) -> dict[str, str]:

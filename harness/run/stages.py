@@ -24,7 +24,7 @@ from harness.core.errors import ResidueError, UnavailableError
 from harness.core.scenario import Phase, Scenario
 from harness.load.plan import PlanPhase
 from harness.load.population import Population
-from harness.record.run_directory import RunDirectory
+from harness.record.run_directory import RunDirectory, run_folders
 from harness.run.live import BY_HAND
 from harness.run.manifest import manifest
 from harness.run.request import RunRequest
@@ -50,11 +50,11 @@ def write_profile(run: RunDirectory, profile: Profile) -> None:
 def heal_older_runs(runs: Path) -> None:
     """Undo what runs that were killed left behind: faults, tokens, and the data of their stacks.
 
-    Touches only directories that are runs of this user. Raises ResidueError when a fault cannot be undone. Runs that
-    are still alive are left alone.
+    Touches only directories that are runs of this user, those of suites included. Runs that are still alive are left
+    alone. Raises ResidueError when a fault cannot be undone.
     """
     left: list[str] = []
-    older = sorted(run for run in runs.iterdir() if _is_ours(run))
+    older = sorted(run for folder in run_folders(runs) for run in folder.iterdir() if _is_ours(run))
     for run in [runs / BY_HAND, *older]:
         try:
             heal(RunDirectory(run).ledger)
