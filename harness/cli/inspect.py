@@ -13,36 +13,43 @@ from rich.table import Table
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import find_run, json_option, messages, print_json, results
+from harness.cli.tags import tagged
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
 from harness.judge.judge import judge
 from harness.record.parquet import open_history
 from harness.record.run_directory import RunDirectory
-from harness.report import summary, write_reports
+from harness.report import catalogue, summary, write_reports
 from harness.report.github import remarks_of
 from harness.report.run_data import read_run
 from harness.report.terminal import print_verdict
 from harness.run.judging import expectations_for, judge_and_store
-from harness.run.scenario_file import load_scenario, scenario_paths
 
 WIDEST = 100_000
 """columns, when it is asked how wide a table would be"""
 
 
 @click.command()
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only those with this tag.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print docs/catalogue.md.")
 @json_option
-def scenarios(as_json: bool) -> None:
-    """List the scenarios that ship with feedstorm. Example: feedstorm scenarios"""
-    loaded = [load_scenario(name) for name in scenario_paths()]
+def scenarios(tags: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
+    """List the scenarios that ship with feedstorm, in the order of their catalogue.
+
+    \b
+    Examples:
+      feedstorm scenarios
+      feedstorm scenarios --tag ci
+    """
+    if as_markdown and as_json:
+        raise UsageError("--markdown, --json: choose one")
+    chosen = tagged(tags)
     if as_json:
-        print_json([{"name": s.name, "about": s.about, "tags": s.tags, "duration_s": s.duration_s} for s in loaded])
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("scenario", "length", "tags", "about"):
-        table.add_column(column)
-    for s in loaded:
-        table.add_row(s.name, f"{s.duration_s:.0f} s", " ".join(s.tags), s.about)
-    results().print(table)
+        print_json([catalogue.row(scenario) for scenario in chosen])
+    elif as_markdown:
+        click.echo(catalogue.markdown(chosen), nl=False)
+    else:
+        catalogue.print_scenarios(chosen, results())
 
 
 @click.command()

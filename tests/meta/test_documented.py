@@ -53,10 +53,11 @@ def test_every_command_is_in_the_readme(command):
     assert re.search(rf"\b{command}\b", README)
 
 
-@pytest.mark.parametrize("name", scenario_paths())
-def test_every_scenario_is_in_the_readme_and_is_short(name):
-    assert f"`{name}`" in README
-    assert load_scenario(name).duration_s <= 120
+def test_the_scenarios_of_the_readme_exist_and_are_short():
+    rows = re.findall(r"^\| `([a-z-]+)` \| [^|`]+ \|$", README, re.MULTILINE)
+    assert rows
+    assert set(rows) <= set(scenario_paths())
+    assert all(load_scenario(name).duration_s <= 120 for name in rows)
 
 
 @pytest.mark.parametrize("name", [*(f"`{rate}`" for rate in LOAD), *(f"`{metric}`" for metric in OP_METRICS.values())])

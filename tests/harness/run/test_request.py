@@ -7,6 +7,8 @@ from harness.core.errors import UsageError
 from harness.run.request import read_request
 from harness.run.scenario_file import scenario_paths
 
+REFERENCE = load_profile("reference").start
+
 
 def problems_of(scenario, tmp_path, **options):
     with pytest.raises(UsageError) as raised:
@@ -27,10 +29,9 @@ def test_a_preset_reaches_the_command_and_says_what_there_will_be(tmp_path):
 @pytest.mark.parametrize("scenario", scenario_paths())
 def test_the_whole_preset_changes_nothing_that_a_scenario_needs(scenario, tmp_path):
     start = read_request(scenario, None, (), None, tmp_path, preset="threads").profile.start
-    assert (start.regions, start.handles) == (
-        load_profile("reference").start.regions,
-        load_profile("reference").start.handles,
-    )
+    plain = read_request(scenario, None, (), None, tmp_path).profile.start
+    assert (start.regions, start.handles) == (plain.regions, plain.handles)
+    assert (start.regions, start.handles[: len(REFERENCE.handles)]) == (REFERENCE.regions, REFERENCE.handles)
 
 
 def test_a_scenario_that_needs_a_second_region_is_refused_by_name(tmp_path):
@@ -96,8 +97,9 @@ def test_links_within_a_region_get_a_proxy_when_a_network_fault_names_them(tmp_p
 
 
 def test_no_other_link_gets_one(tmp_path):
-    for name in scenario_paths():
-        assert proxies_of(read_request(name, None, (), None, tmp_path).profile.start) == []
+    for name, path in scenario_paths().items():
+        named = [link for link in REFERENCE.proxies if f'"{link}"' in path.read_text()]
+        assert proxies_of(read_request(name, None, (), None, tmp_path).profile.start) == named
     killing = naming(tmp_path, '{ kind = "kill", handle = "us-east.*", at = "1s", hold = "2s" }')
     assert proxies_of(read_request(killing, None, (), None, tmp_path).profile.start) == []
 

@@ -1,0 +1,88 @@
+"""Every scenario that ships can be run against the reference profile, and says of itself what is true."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.suite import Options, plan_suite
+from harness.cli.tags import tagged
+from harness.core.catalogue import DRAFT, SCHEDULED
+from harness.judge.expressions import RECOVERY, parse_expectations
+from harness.report.catalogue import markdown
+from harness.run.scenario_file import load_scenario, scenario_paths
+from reference_server.flags import parse_flag
+from reference_server.settings import DEFECTS
+
+ROOT = Path(__file__).parents[2]
+TAGS = {"ci", "nightly", "gameday", "demo", "draft", "selftest"}
+CI_BUDGET_S = 15 * 60
+each_scenario = pytest.mark.parametrize("name", scenario_paths())
+
+
+@each_scenario
+@pytest.mark.parametrize("scale", [1.0, 0.5, 3.0])
+def test_it_can_be_run_and_proven_at_every_size(name, scale, tmp_path):
+    runs = plan_suite([name], tmp_path, Options(scale=scale), prove=True)
+    assert len(runs) >= 2
+
+
+@each_scenario
+def test_its_name_is_that_of_its_file_and_its_tags_are_known(name):
+    scenario = load_scenario(name)
+    assert scenario.name == name
+    assert scenario.tags
+    assert set(scenario.tags) <= TAGS
+
+
+@each_scenario
+def test_what_makes_it_fail_exists_and_is_seen_by_a_check_it_makes(name):
+    scenario = load_scenario(name)
+    assert scenario.catalogue is not None
+    expected = parse_expectations(scenario.expect)
+    checks = {*expected.invariants, *(slo.metric for slo in expected.slos)}
+    checks |= {RECOVERY} if expected.recovery_s is not None else set()
+    for failing in scenario.catalogue.fails_with:
+        assert failing.check in checks
+        if failing.flag:
+            parse_flag(failing.flag)
+        else:
+            assert failing.defect in DEFECTS
+
+
+@each_scenario
+def test_its_flags_exist(name):
+    for setting in load_scenario(name).flags:
+        parse_flag(setting)
+
+
+@each_scenario
+def test_the_time_it_says_is_longer_than_its_phases(name):
+    scenario = load_scenario(name)
+    assert scenario.catalogue is not None
+    if scenario.catalogue.takes_s is not None:
+        assert scenario.catalogue.takes_s > scenario.warmup_s + scenario.duration_s
+
+
+@pytest.mark.parametrize("tag", SCHEDULED)
+def test_what_runs_unattended_is_no_draft(tag):
+    assert tagged((tag,))
+    assert all(DRAFT not in scenario.tags for scenario in tagged((tag,)))
+
+
+def test_what_ci_runs_fits_its_budget():
+    def time_s(scenario):
+        """Half a minute for start, final reads and judgement where nobody has measured."""
+        told = scenario.catalogue
+        return told.takes_s if told and told.takes_s else scenario.warmup_s + scenario.duration_s + 30
+
+    assert sum(map(time_s, tagged(("ci",)))) <= CI_BUDGET_S
+
+
+def test_the_catalogue_page_is_what_the_command_prints():
+    page = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    assert page == markdown(tagged()), "feedstorm scenarios --markdown > docs/catalogue.md"
+
+
+def test_every_tag_is_explained():
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    assert [tag for tag in sorted(TAGS) if f"| `{tag}` |" not in page] == []
