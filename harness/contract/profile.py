@@ -27,6 +27,8 @@ class RegionUrls(msgspec.Struct, kw_only=True, frozen=True):
 
     api: str
     stream: str
+    streams: list[str] = []
+    """all servers of streams, `stream` among them, when they are several: listeners are spread over them"""
     edge: str = ""
     """api and streams behind one name, over TLS; empty: there is no such thing"""
 
@@ -241,6 +243,8 @@ def _hosts(profile: Profile) -> Iterator[tuple[str, str]]:
     for name, urls in profile.regions.items():
         yield f"regions.{name}.api", urlsplit(urls.api).hostname or ""
         yield f"regions.{name}.stream", urlsplit(urls.stream).hostname or ""
+        for place, stream in enumerate(urls.streams):
+            yield f"regions.{name}.streams[{place}]", urlsplit(stream).hostname or ""
         if urls.edge:
             yield f"regions.{name}.edge", urlsplit(urls.edge).hostname or ""
     for name, handle in profile.handles.items():

@@ -143,7 +143,12 @@ _CAPABILITIES: Keys = {
 _SLO: Keys = {
     key: (f"{key}_s", positive_duration) for key in ("visibility", "cross_region", "celebrity", "convergence")
 }
-_REGION: Keys = {"api": ("api", base_url), "stream": ("stream", base_url), "edge": ("edge", _optional_url)}
+_REGION: Keys = {
+    "api": ("api", base_url),
+    "stream": ("stream", base_url),
+    "streams": ("streams", _list_of(base_url)),
+    "edge": ("edge", _optional_url),
+}
 _OPERATOR: Keys = {"token_file": ("operator_token_file", text)}
 _SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles", "operator")
 

@@ -153,6 +153,12 @@ class Case:
         return self.phases[-1].end_ns if self.phases else 0
 
     @property
+    def late_readers_until_ns(self) -> int:
+        """From when on listeners that read late read like all others."""
+        until_s = self.scenario.listeners.until_s
+        return self.end_ns if until_s is None else min(self.end_ns, self.t0_ns + round(until_s * NS_PER_S))
+
+    @property
     def judged_phases(self) -> list[Phase]:
         """All phases but the warm-up."""
         return [p for p in self.phases if p.kind != "warmup"]

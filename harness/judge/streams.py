@@ -4,13 +4,16 @@ stream    session, "user", region, open_ns, end_ns, resumed, chain, chain_ns: on
           A chain is a line of connections of which each resumes the one before (Last-Event-ID); chain_ns is when
           its first connection was open
 event     session, "user", region, op, pid, event_ns, prefix, number: resume token split at its last dot
-delivery  events whose stream was open from before the post was due until the event came, with the post
+delivery  events whose stream was open from before the post was due until the event came, with the post; none of late
+          readers
+late_reader   session: listeners that read slowly, or nothing for a while, as the scenario wants it
 """
 
 from __future__ import annotations
 
 import duckdb
 
+from harness.core.listening import LATE_READERS
 from harness.judge.case import FOREVER_NS
 
 
@@ -18,6 +21,7 @@ def build(con: duckdb.DuckDBPyConnection) -> None:
     """Create the tables of this module."""
     con.execute(_STREAM)
     con.execute(_EVENT)
+    con.execute(_LATE_READER)
     con.execute(_DELIVERY, {"forever": FOREVER_NS})
 
 
@@ -52,6 +56,12 @@ SELECT o.session, o."user", o.region, o.id AS op, k.pid, o.done_ns AS event_ns,
 FROM op o JOIN post_id k ON k.id = o.post WHERE o.kind = 'event' AND o.outcome = 'ok'
 """
 
+_LATE_READER = f"""
+CREATE TABLE late_reader AS
+SELECT DISTINCT session FROM history
+WHERE kind = 'stream_open' AND variant IN ({", ".join(f"'{habit}'" for habit in LATE_READERS)})
+"""
+
 _DELIVERY = """
 CREATE TABLE delivery AS
 WITH turn AS (
@@ -61,5 +71,5 @@ WITH turn AS (
 SELECT e.session, e."user", e.region, e.op, e.event_ns, p.pid, p.region AS post_region, p.celebrity, p.due_ns, p.ack_ns
 FROM event e JOIN post p ON p.pid = e.pid
 JOIN turn s ON s.session = e.session AND e.event_ns >= s.open_ns AND e.event_ns < s.next_ns
-WHERE e.event_ns <= s.end_ns AND s.open_ns <= p.due_ns
+WHERE e.event_ns <= s.end_ns AND s.open_ns <= p.due_ns AND e.session NOT IN (SELECT session FROM late_reader)
 """

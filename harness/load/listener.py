@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.load.plan import LoadPlan
 
 if TYPE_CHECKING:
     from harness.load.stream_connection import StreamConnection
 
-BACKOFF_FIRST_S = 1.0
-BACKOFF_CAP_S = 2.0
 RETRY_AFTER_SPREAD_S = 1.0
+MOST_DOUBLINGS = 30
 
 
 class Fetch(enum.IntEnum):
@@ -65,19 +66,38 @@ class Listener:
         return f"listen-{self.user}"
 
 
-def reconnect_delay_s(listener: Listener, jitter_s: float, u: float) -> float:
-    """How long a listener waits before it connects again; u is uniform in 0..1.
+class ReconnectPolicy(NamedTuple):
+    """When a listener whose stream ended, or did not open, tries again, and what it asks for."""
 
-    After a stream that was open: uniform up to `jitter_s`, or what the server asked for when there is no jitter.
-    After failed attempts: 1 s, then 2 s, of which a random half to all.
-    A 503's Retry-After is the least, and up to a second is added so that not all come at once.
-    """
-    asked_s = (listener.retry_ms or 0) / 1000 if jitter_s == 0 else 0.0
-    if listener.failures == 0:
-        wait_s = u * jitter_s
-    else:
-        backoff_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(listener.failures - 1, 10))
-        wait_s = backoff_s * (0.5 + 0.5 * u)
-    if listener.retry_after_s:
-        wait_s = max(wait_s, listener.retry_after_s + u * min(jitter_s, RETRY_AFTER_SPREAD_S))
-    return max(wait_s, asked_s)
+    jitter_s: float
+    honours_retry: bool
+    """waits at least as long as the server's last `retry:` said"""
+    backoff_s: float
+    backoff_cap_s: float
+    resumes: bool
+    """sends Last-Event-ID"""
+
+    def delay_s(self, listener: Listener, u: float) -> float:
+        """How long the listener waits before it connects again; u is uniform in 0..1.
+
+        After a stream that was open: u jitter. After the n-th failed attempt: (1 + u) / 2 min(cap, backoff 2^(n-1)).
+        To that comes what the server asked for, where it is honoured: so its listeners do not come back all at once.
+        A 503's Retry-After is the least, and up to a second is added for the same reason.
+        """
+        if listener.failures == 0:
+            wait_s = u * self.jitter_s
+        else:
+            doubled_s = self.backoff_s * 2.0 ** min(listener.failures - 1, MOST_DOUBLINGS)
+            wait_s = min(self.backoff_cap_s, doubled_s) * (0.5 + 0.5 * u)
+        if self.honours_retry:
+            wait_s += (listener.retry_ms or 0) / 1000
+        if listener.retry_after_s:
+            wait_s = max(wait_s, listener.retry_after_s + u * min(self.jitter_s, RETRY_AFTER_SPREAD_S))
+        return wait_s
+
+
+def policy_of(plan: LoadPlan) -> ReconnectPolicy:
+    """The policy of a plan's listeners."""
+    listening, jitter_s = plan.listening, plan.reconnect_jitter_s
+    honours = listening.honour_retry if listening.honour_retry is not None else jitter_s == 0
+    return ReconnectPolicy(jitter_s, honours, listening.backoff_s, listening.backoff_cap_s, listening.resume)

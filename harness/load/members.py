@@ -6,12 +6,14 @@ Seeded and pure. A user acts in one region only: its home region, in turn by use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.listening import Habit, Listening
 from harness.core.scenario import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
@@ -67,8 +69,10 @@ def make_plan(
         listeners=_members(choose_listeners(population, spec, scenario.seed, names), names),
         fetch_ratio=spec.fetch_ratio,
         reconnect_jitter_s=spec.reconnect_jitter_s,
+        listening=scenario.listeners,
     )
-    return msgspec.structs.replace(plan, edge_pairs=_edge_pairs(plan, population))
+    habits = choose_habits([user for user, _ in plan.listeners], plan.listening, plan.seed)
+    return msgspec.structs.replace(plan, habits=habits, edge_pairs=_edge_pairs(plan, population))
 
 
 def _edge_pairs(plan: LoadPlan, population: Population) -> tuple[EdgePair, ...]:
@@ -96,6 +100,18 @@ def choose_listeners(population: Population, spec: PopulationSpec, seed: int, re
         [_spread(generator, fans, share, regions), _spread(generator, rest, wanted - share, regions)]
     )
     return np.sort(chosen)
+
+
+def choose_habits(users: Sequence[int], listening: Listening, seed: int) -> dict[int, Habit]:
+    """What some listeners do differently from the others; at most one thing each."""
+    wanted = {
+        Habit.HTTP2: listening.http2,
+        Habit.SLOW: round(listening.slow_ratio * len(users)),
+        Habit.STALLED: round(listening.stalled_ratio * len(users)),
+        Habit.HALF_OPEN: round(listening.half_open_ratio * len(users)),
+    }
+    shuffled = (users[place] for place in rng(seed, "habits").permutation(len(users)))
+    return {user: habit for habit, count in wanted.items() for user in islice(shuffled, count)}
 
 
 def plan_users(plan: LoadPlan) -> dict[int, str]:

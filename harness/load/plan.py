@@ -15,6 +15,7 @@ import msgspec
 
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
+from harness.core.listening import Habit, Listening
 from harness.core.load_rates import Load
 from harness.core.scenario import Phase
 from harness.record.run_directory import RunDirectory
@@ -41,6 +42,10 @@ class PlanRegion(msgspec.Struct, frozen=True):
 
     api: str
     stream: str
+    streams: tuple[str, ...] = ()
+    """all servers of streams there are, when they are several: listeners are spread over them"""
+    edge: str = ""
+    """over TLS, for listeners over HTTP/2"""
 
 
 Member = tuple[int, str]
@@ -83,6 +88,11 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     fetch_jitter_s: float = 1.0
     """the fetch comes a uniform time up to this after the event"""
     reconnect_jitter_s: float = 2.0
+    listening: Listening = Listening()
+    habits: dict[int, Habit] = {}
+    """what some listeners do differently"""
+    ca_file: str = ""
+    """PEM of the authority behind the edges' certificates; empty: the system's"""
     identity: str = "{number}"
     """the identity user number n signs up with (target profile)"""
     pool_limit: int = 200

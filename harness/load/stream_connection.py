@@ -8,14 +8,14 @@ from typing import Protocol, cast
 from harness.contract.sse_parser import LineTooLong, SseEvent, SseParser
 from harness.core.clock import now_ns
 from harness.load.listener import Listener
-from harness.load.stream_response import BadResponse, Chunks, ResponseHead, split_head
+from harness.load.stream_response import BadResponse, Chunks, ResponseHead, StreamRequest, split_head
 
 
 class StreamOwner(Protocol):
     """Who is told what happens on connections."""
 
-    def connected(self, connection: StreamConnection) -> bytes:
-        """A connection was made. Returns the request to send."""
+    def connected(self, connection: StreamConnection) -> StreamRequest:
+        """A connection was made. Returns what to ask for."""
         ...
 
     def opened(self, connection: StreamConnection) -> None:
@@ -28,6 +28,10 @@ class StreamOwner(Protocol):
 
     def closed(self, connection: StreamConnection, reason: str) -> None:
         """The connection is gone."""
+        ...
+
+    def pace(self, listener: Listener) -> float | None:
+        """Bytes a second that the listener reads now; None: as fast as they come. Asked for late readers only."""
         ...
 
 
@@ -69,7 +73,7 @@ class StreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self.owner.connected(self))
+        self.transport.write(self.owner.connected(self).http1())
 
     def data_received(self, data: bytes) -> None:
         """Head first, then events."""
@@ -115,6 +119,11 @@ class StreamConnection(asyncio.Protocol):
             self.owner.events(self, events)
         if self._chunks is not None and self._chunks.ended:
             self.close("eof")
+
+    @property
+    def reads(self) -> bool:
+        """Whether what the server sends is read at once; silence means nothing otherwise."""
+        return True
 
     def close(self, reason: str) -> None:
         """End the connection from our side."""

@@ -1,7 +1,7 @@
 """A stream engine, one process that holds listeners: `python -m harness.load.stream_engine PLAN NAME INDEX COUNT`.
 
-Engine INDEX of COUNT takes `plan.listeners[INDEX::COUNT]`. Reads commands from standard input, one JSON object a line,
-and prints one status line a second:
+Engine INDEX of COUNT takes `plan.listeners[INDEX::COUNT]`, and keeps nothing of the others. Reads commands from
+standard input, one JSON object a line, and prints one status line a second:
 
     ready -> {"cmd": "open"} -> streams open, paced -> {"cmd": "start", "t0_ns": N} -> running
           -> {"cmd": "stop"}, end of input or SIGTERM -> done
@@ -37,10 +37,11 @@ from harness.core.op import OpOutcome
 from harness.core.seeds import rng
 from harness.load.clock_answer import answer_clock
 from harness.load.event_fetch import EventFetch
+from harness.load.habit_timeline import HabitTimeline
 from harness.load.loop_lag import LoopLag
 from harness.load.plan import LoadPlan, read_plan
 from harness.load.recorder import Recorder
-from harness.load.stream_fleet import OPEN_RATE_PER_S, StreamFleet
+from harness.load.stream_fleet import StreamFleet
 
 STATUS_EVERY_S = 1.0
 STATUS_WHILE_OPENING_S = 0.2
@@ -56,12 +57,13 @@ class StreamEngine:
     """One process: its listeners, its records, its state."""
 
     def __init__(self, plan: LoadPlan, name: str, index: int, count: int) -> None:
-        self.plan, self.name, self.state = plan, name, "ready"
+        self.plan = plan = _own_part(plan, index, count)
+        self.name, self.state = name, "ready"
         np.percentile([0.0], 99)  # numpy loads 10 MB at its first percentile: now, not in the middle of the run
         self.recorder = Recorder(plan, name)
         self.recorder.start(NOT_YET_NS)
         self.lag = LoopLag()
-        tokens = plan.read_tokens()
+        tokens = _own_tokens(plan)
         self.fetch = EventFetch(
             plan.regions,
             tokens,
@@ -71,15 +73,9 @@ class StreamEngine:
             rng(plan.seed, "event-fetch", index),
         )
         self.fleet = StreamFleet(
-            plan.listeners[index::count],
-            plan.regions,
-            tokens,
-            self.recorder,
-            plan.reconnect_jitter_s,
-            rng(plan.seed, "reconnect", index),
-            self.fetch.event,
-            index,
+            plan, tokens, self.recorder, rng(plan.seed, "reconnect", index), self.fetch.event, index
         )
+        self.habits = HabitTimeline(self.fleet, plan, rng(plan.seed, "vanish", index))
         self._engines = count
         self._t0_ns = NOT_YET_NS
         self._end_ns = plan.end_ns
@@ -123,16 +119,18 @@ class StreamEngine:
         name = order.get("cmd")
         if name == "open" and not self._opening:
             self._opening = True
-            self.fleet.open_all(OPEN_RATE_PER_S / self._engines)
+            self.fleet.open_all(self.plan.listening.open_per_s / self._engines)
         elif name == "start":
             self.state = "running"
             self._t0_ns = int(order["t0_ns"])
             self.recorder.start(self._t0_ns)
             self.fleet.count_late_from_now()
+            self.habits.start(self._t0_ns)
             gc.collect()
             gc.freeze()
         elif name == "cut":
             self._end_ns = int(order["end_ns"])
+            self.habits.end_at(self._end_ns)
         elif name == "clock":
             answer_clock(order, received_ns)
         elif name == "stop":
@@ -142,6 +140,7 @@ class StreamEngine:
         """Close the streams and write everything."""
         self._ended_ns = now_ns()
         self.lag.stop()
+        self.habits.stop()
         self._dropped = self.fleet.overdue
         await self.fetch.close(FETCH_WAIT_S)
         self.fleet.close_all()
@@ -213,6 +212,19 @@ class StreamEngine:
         }
         sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
         sys.stdout.flush()
+
+
+def _own_part(plan: LoadPlan, index: int, count: int) -> LoadPlan:
+    """The plan with this engine's listeners only: all of them would take more memory than the streams."""
+    listeners = plan.listeners[index::count]
+    users = {user for user, _ in listeners}
+    habits = {user: habit for user, habit in plan.habits.items() if user in users}
+    return msgspec.structs.replace(plan, listeners=listeners, habits=habits)
+
+
+def _own_tokens(plan: LoadPlan) -> dict[int, str]:
+    tokens = plan.read_tokens()
+    return {user: tokens[user] for user, _ in plan.listeners if user in tokens}
 
 
 def read_commands(descriptor: int, loop: asyncio.AbstractEventLoop, take: Any) -> None:

@@ -1,38 +1,44 @@
 """Opens and keeps the streams of one engine's listeners, and writes what happens on them into the history.
 
 No task a stream: one loop takes due listeners off a heap and starts short-lived connection attempts, another one
-looks for connections that hang.
+looks for connections that hang. When listeners do what they do differently is `harness.load.habit_timeline`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import heapq
 import itertools
-import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
 
 from harness.contract.sse_parser import SseEvent
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.errors import UsageError
+from harness.core.listening import LATE_READERS, Habit
 from harness.core.op import Op, OpKind, OpOutcome
-from harness.load.listener import Listener, reconnect_delay_s
+from harness.load.half_open import reappear, vanish
+from harness.load.late_connection import RECEIVE_BYTES, LateConnection
+from harness.load.listener import Listener, policy_of
 from harness.load.loop_lag import LATE_NS
-from harness.load.plan import PlanRegion
+from harness.load.plan import LoadPlan
 from harness.load.recorder import Recorder
 from harness.load.stream_connection import StreamConnection
-from harness.load.stream_response import request
+from harness.load.stream_endpoint import (
+    StreamEndpoint,
+    begin_connecting,
+    edge_endpoints,
+    finish_connecting,
+    plain_endpoints,
+    refusal,
+    scattered,
+)
+from harness.load.stream_response import StreamRequest
 
-PATH = "/v1/stream"
-OPEN_RATE_PER_S = 2000
-"""streams opened a second before a run, over all engines"""
 STARTS_IN_A_ROW = 32
 CONNECTING = 256
 """most connection attempts at once"""
@@ -45,10 +51,13 @@ SILENCE_NS = 45 * NS_PER_S
 """three heartbeats missed: the connection is dead"""
 TICK_S = 0.005
 SWEEP_S = 0.25
+SWEEPS_A_ROUND = 20
+"""a sweep looks for silence among one listener in so many"""
 STREAMS_PER_SOURCE = 10_000
 """streams from one 127.x address: a port range holds about 28,000, and reconnections leave ports waiting"""
 CLOSED_BY_US = "closed-by-us"
-_IP_BIND_ADDRESS_NO_PORT = 24
+VANISHED, DISCONNECTED = "vanished", "disconnected"
+"""why streams of half-open listeners end, and those of a mass disconnect"""
 
 
 class EventData(msgspec.Struct, frozen=True):
@@ -58,45 +67,37 @@ class EventData(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-class _Endpoint:
-    """Where the streams of a region are."""
-
-    def __init__(self, region: PlanRegion) -> None:
-        parts = urlsplit(region.stream)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise UsageError(f"regions: a stream's base URL must be http://host:port, got {region.stream!r}")
-        self.host_header = parts.netloc
-        self.path = parts.path.rstrip("/") + PATH
-        family, _, _, _, address = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)[0]
-        self.family, self.address = family, address
-        self.is_loopback = str(address[0]).startswith("127.")
-
-
 class StreamFleet:
     """The streams of this engine. It is the owner of every StreamConnection."""
 
     def __init__(
         self,
-        members: Sequence[tuple[int, str]],
-        regions: Mapping[str, PlanRegion],
+        plan: LoadPlan,
         tokens: Mapping[int, str],
         recorder: Recorder,
-        jitter_s: float,
         randomness: np.random.Generator,
         on_event: Callable[[Listener, int], None],
         source_net: int = 0,
     ) -> None:
-        """`on_event(listener, time_ns)` is called for each new_post; `source_net` keeps engines' addresses apart."""
-        self.listeners = [Listener(user, region) for user, region in members]
+        """All listeners of the plan. `on_event(listener, time_ns)` is called for each new_post; `source_net` keeps
+        engines' addresses apart. Raises UsageError.
+        """
+        self.listeners = [Listener(user, region) for user, region in plan.listeners]
         self.open = self.events_seen = self.sent = self.late = self.max_late_ns = 0
         self.problems: Counter[str] = Counter()
         """why streams did not open: text -> times"""
         self.bugs: list[str] = []
         """attempts that ended by an error of ours: their listeners are lost"""
-        self._endpoints = {name: _Endpoint(region) for name, region in regions.items()}
+        self.habits = {user: plan.habits[user] for user, _ in plan.listeners if user in plan.habits}
+        self.are_late = False
+        """late readers read late now"""
+        self._endpoints = plain_endpoints(plan.regions)
+        over_http2 = Habit.HTTP2 in self.habits.values()
+        self._edges = edge_endpoints(plan.regions, plan.ca_file) if over_http2 else {}
         self._tokens = tokens
         self._recorder = recorder
-        self._jitter_s = jitter_s
+        self._policy = policy_of(plan)
+        self._pace_bytes_per_s = plan.listening.slow_bytes_per_s
         self._randomness = randomness
         self._on_event = on_event
         self._source_net = source_net % 250 + 1
@@ -105,6 +106,9 @@ class StreamFleet:
         self._order = itertools.count()
         self._attempts: set[asyncio.Task[None]] = set()
         self._opening: dict[StreamConnection, None] = {}
+        self._vanished: list[socket.socket] = []
+        """connections that half-open listeners left behind"""
+        self._sweeps = 0
         self._stopping = False
 
     @property
@@ -119,7 +123,7 @@ class StreamFleet:
         now = now_ns()
         return sum(due + LATE_NS < now for due, _, _ in self._due)
 
-    def open_all(self, rate_per_s: float = OPEN_RATE_PER_S) -> None:
+    def open_all(self, rate_per_s: float) -> None:
         """Make every listener due, `rate_per_s` of them each second."""
         start = now_ns()
         for place, listener in enumerate(self.listeners):
@@ -156,9 +160,11 @@ class StreamFleet:
                     self.opened(connection)
                 elif now - connection.sent_ns > OPEN_TIMEOUT_NS:
                     connection.close("timeout")
-            for listener in self.listeners:
-                if listener.connection is not None and now - listener.connection.heard_ns > SILENCE_NS:
-                    listener.connection.close("silent")
+            self._sweeps += 1
+            for listener in self.listeners[self._sweeps % SWEEPS_A_ROUND :: SWEEPS_A_ROUND]:
+                held = listener.connection
+                if held is not None and held.reads and now - held.heard_ns > SILENCE_NS:
+                    held.close("silent")
 
     def close_all(self) -> None:
         """End everything; each stream's end is recorded."""
@@ -169,52 +175,94 @@ class StreamFleet:
         for listener in self.listeners:
             if listener.connection is not None:
                 listener.connection.close(CLOSED_BY_US)
+        for held in self._vanished:
+            with contextlib.suppress(OSError):
+                reappear(held)
+        self._vanished.clear()
 
     @property
     def is_closed(self) -> bool:
         """Whether every connection is gone."""
         return not self._attempts and all(listener.connection is None for listener in self.listeners)
 
+    # --- what listeners do differently
+
+    def be_late(self, late: bool) -> None:
+        """Late readers begin to read late, or catch up."""
+        self.are_late = late
+        for listener in self.listeners:
+            connection = listener.connection
+            if isinstance(connection, LateConnection):
+                if late:
+                    connection.keep_pace()
+                else:
+                    connection.read_on()
+
+    def disconnect(self, ratio: float) -> None:
+        """That share of the listeners closes its connection at once, and comes back."""
+        leaving = self._randomness.random(len(self.listeners)) < ratio
+        for listener, leaves in zip(self.listeners, leaving.tolist(), strict=True):
+            if leaves and listener.connection is not None:
+                listener.connection.close(DISCONNECTED)
+
+    @property
+    def half_open(self) -> list[Listener]:
+        """Listeners that are to vanish."""
+        return [listener for listener in self.listeners if self.habits.get(listener.user) is Habit.HALF_OPEN]
+
+    def lose(self, listener: Listener) -> None:
+        """The listener vanishes without a word, and comes back on another connection. Raises OSError."""
+        connection = listener.connection
+        if connection is not None and connection.transport is not None:
+            self._vanished.append(vanish(connection.transport.get_extra_info("socket")))
+            connection.close(VANISHED)
+
     # --- one attempt
 
     def _attempt(self, listener: Listener, due_ns: int, sent_ns: int) -> None:
         """Connect. A refusal by this machine is known at once, and costs no task: in a storm there are thousands."""
-        endpoint = self._endpoints[listener.region]
-        sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        habit = self.habits.get(listener.user)
+        endpoint = self._endpoint(listener)
+        little = RECEIVE_BYTES if habit in LATE_READERS else 0
         try:
-            sock.setblocking(False)
-            if endpoint.is_loopback:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((self._source(listener), 0))
-            code = sock.connect_ex(endpoint.address)
-            if code in (0, errno.EINPROGRESS):
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            place = endpoint.place(listener.user, listener.failures)
+            sock = begin_connecting(endpoint, place, self._source(listener), little)
         except OSError as error:
-            code = error.errno or errno.EIO
-        if code:
-            sock.close()
-            self._failed(listener, due_ns, sent_ns, _reason(code), 0)
+            self._failed(listener, due_ns, sent_ns, refusal(error), 0)
             return
-        task = asyncio.create_task(self._attach(sock, StreamConnection(self, listener, due_ns, sent_ns)))
+        task = asyncio.create_task(self._attach(sock, endpoint, self._connection(listener, due_ns, sent_ns)))
         self._attempts.add(task)
         task.add_done_callback(self._attempted)
 
-    async def _attach(self, sock: socket.socket, connection: StreamConnection) -> None:
+    def _endpoint(self, listener: Listener) -> StreamEndpoint:
+        http2 = self.habits.get(listener.user) is Habit.HTTP2
+        return (self._edges if http2 else self._endpoints)[listener.region]
+
+    def _connection(self, listener: Listener, due_ns: int, sent_ns: int) -> StreamConnection:
+        habit = self.habits.get(listener.user)
+        if habit is Habit.HTTP2:
+            from harness.load.http2_connection import (
+                Http2Connection,
+            )  # 5 MB that an engine without such listeners saves
+
+            return Http2Connection(self, listener, due_ns, sent_ns)
+        kind = LateConnection if habit in LATE_READERS else StreamConnection
+        return kind(self, listener, due_ns, sent_ns)
+
+    async def _attach(self, sock: socket.socket, endpoint: StreamEndpoint, connection: StreamConnection) -> None:
         """Wait until the socket is connected and give it to its protocol; all else happens in callbacks."""
         loop = asyncio.get_running_loop()
         try:
-            if not _is_connected(sock):
-                await _wait_writable(sock, CONNECT_TIMEOUT_NS / NS_PER_S)
-                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, os.strerror(code))
-            await loop.create_connection(lambda: connection, sock=sock)
+            await finish_connecting(sock, CONNECT_TIMEOUT_NS / NS_PER_S)
+            async with asyncio.timeout(OPEN_TIMEOUT_NS / NS_PER_S if endpoint.tls else None):
+                name = endpoint.host if endpoint.tls else None
+                await loop.create_connection(lambda: connection, sock=sock, ssl=endpoint.tls, server_hostname=name)
         except asyncio.CancelledError:
             sock.close()
             raise
         except OSError as error:  # TimeoutError is one
             sock.close()
-            code = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
-            self._failed(connection.listener, connection.due_ns, connection.sent_ns, _reason(code), 0)
+            self._failed(connection.listener, connection.due_ns, connection.sent_ns, refusal(error), 0)
 
     def _attempted(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
@@ -223,7 +271,8 @@ class StreamFleet:
 
     def _source(self, listener: Listener) -> str:
         """An address of 127/8 for a listener's connections."""
-        return f"127.0.{self._source_net}.{1 + listener.user % (1 + len(self.listeners) // STREAMS_PER_SOURCE)}"
+        sources = 1 + len(self.listeners) // STREAMS_PER_SOURCE
+        return f"127.0.{self._source_net}.{1 + (scattered(listener.user) >> 16) % sources}"
 
     def _schedule(self, listener: Listener, due_ns: int) -> None:
         heapq.heappush(self._due, (due_ns, next(self._order), listener))
@@ -232,7 +281,7 @@ class StreamFleet:
         """Schedule the next attempt."""
         if self._stopping:
             return
-        wait_s = reconnect_delay_s(listener, self._jitter_s, float(self._randomness.random()))
+        wait_s = self._policy.delay_s(listener, float(self._randomness.random()))
         listener.retry_after_s = 0.0
         self._schedule(listener, now_ns() + round(wait_s * NS_PER_S))
 
@@ -243,31 +292,42 @@ class StreamFleet:
             self.problems[reason] += 1
             op = self._op(listener, OpKind.STREAM_OPEN, now_ns())
             op.due_ns, op.sent_ns, op.outcome = due_ns, sent_ns, OpOutcome.FAIL
-            op.since, op.status, op.error = listener.last_event_id, status, reason
+            op.since, op.status, op.error = self._since(listener), status, reason
+            op.variant = self.habits.get(listener.user, "")
             self._recorder.record(op)
         self._come_back(listener)
 
     # --- what connections tell (StreamOwner)
 
-    def connected(self, connection: StreamConnection) -> bytes:
-        """A connection was made. Returns the request to send."""
+    def connected(self, connection: StreamConnection) -> StreamRequest:
+        """A connection was made. Returns what to ask for."""
         listener = connection.listener
         listener.connection = connection
         self._opening[connection] = None
-        endpoint = self._endpoints[listener.region]
-        token = self._tokens.get(listener.user, "")
-        return request(endpoint.host_header, endpoint.path, token, listener.last_event_id)
+        endpoint = self._endpoint(listener)
+        host = endpoint.host_headers[endpoint.place(listener.user, listener.failures)]
+        return StreamRequest(host, endpoint.path, self._tokens.get(listener.user, ""), self._since(listener))
+
+    def _since(self, listener: Listener) -> str:
+        return listener.last_event_id if self._policy.resumes else ""
+
+    def pace(self, listener: Listener) -> float | None:
+        """Bytes a second that a late reader reads now; None: as fast as they come."""
+        if not self.are_late:
+            return None
+        return 0.0 if self.habits[listener.user] is Habit.STALLED else self._pace_bytes_per_s
 
     def opened(self, connection: StreamConnection) -> None:
         """The head token is here (or, from a server that sends none, the response)."""
         listener = connection.listener
         self._opening.pop(connection, None)
+        since = self._since(listener)
         listener.failures = 0
         listener.ever_open = True
         self.open += 1
         op = self._op(listener, OpKind.STREAM_OPEN, connection.heard_ns)
         op.due_ns, op.sent_ns, op.status = connection.due_ns, connection.sent_ns, connection.status
-        op.since = listener.last_event_id
+        op.since, op.variant = since, self.habits.get(listener.user, "")
         op.token = (connection.parser.first_event_id if connection.parser else None) or ""
         self._recorder.record(op)
 
@@ -323,28 +383,3 @@ class StreamFleet:
             done_ns=time_ns,
             outcome=OpOutcome.OK,
         )
-
-
-def _is_connected(sock: socket.socket) -> bool:
-    try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
-
-
-async def _wait_writable(sock: socket.socket, timeout_s: float) -> None:
-    """Wait until a connection attempt is decided. Raises TimeoutError."""
-    loop = asyncio.get_running_loop()
-    writable = asyncio.Event()
-    loop.add_writer(sock, writable.set)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await writable.wait()
-    finally:
-        loop.remove_writer(sock)
-
-
-def _reason(code: int) -> str:
-    """One short text a kind of failure, so that they can be counted."""
-    return os.strerror(code).lower()

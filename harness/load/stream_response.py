@@ -1,9 +1,10 @@
-"""The HTTP side of a stream: the request, the response head, and the chunked coding. Pure, and lean: one a stream."""
+"""The HTTP/1.1 side of a stream: the request, the response head, and the chunked coding. Pure, and lean."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HEAD_BYTES = 16384
 MAX_CHUNK_LINE_BYTES = 1024
@@ -38,13 +39,26 @@ class ResponseHead:
         return float(value) if value.isdecimal() else 0.0
 
 
-def request(host: str, path: str, token: str, last_event_id: str) -> bytes:
-    """The request for a stream."""
-    resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-store\r\n"
-        f"Authorization: Bearer {token}\r\n{resume}\r\n"
-    ).encode()
+class StreamRequest(NamedTuple):
+    """What a listener asks for."""
+
+    host: str
+    path: str
+    token: str
+    last_event_id: str
+    """empty: from now on"""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Names, in lower case, and values."""
+        resume = [("last-event-id", self.last_event_id)] if self.last_event_id else []
+        plain = [("accept", "text/event-stream"), ("cache-control", "no-store")]
+        return [*plain, ("authorization", f"Bearer {self.token}"), *resume]
+
+    def http1(self) -> bytes:
+        """As HTTP/1.1."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        return f"GET {self.path} HTTP/1.1\r\nhost: {self.host}\r\n{lines}\r\n".encode()
 
 
 def split_head(data: bytes) -> tuple[ResponseHead | None, bytes]:

@@ -33,7 +33,7 @@ from harness.core.scenario import Phase, Scenario
 from harness.core.verdict import Verdict
 from harness.judge.expressions import Slo, parse_expectations
 from harness.load.members import make_plan
-from harness.load.plan import LoadPlan, PlanRegion, write_plan, write_tokens
+from harness.load.plan import LoadPlan, write_plan, write_tokens
 from harness.load.population import Population, make_population, resolved, write_population
 from harness.load.tokens import obtain_tokens
 from harness.record.frames import SUFFIX
@@ -49,7 +49,7 @@ from harness.run.game_day import game_day_phases
 from harness.run.judging import judge_and_store
 from harness.run.live import announce
 from harness.run.live_slos import parse_stop
-from harness.run.load_asked import load_asked
+from harness.run.load_asked import load_asked, plan_regions
 from harness.run.load_processes import LoadProcesses, load_processes, null_probe
 from harness.run.request import RunRequest, fault_problems
 from harness.run.scrape import scrape
@@ -185,7 +185,7 @@ class Execution:
     async def _load_and_break(self, undo: AsyncExitStack) -> None:
         """Stages 4 to 7."""
         self._say("signing users in")
-        regions = {n: PlanRegion(api=u.api, stream=u.stream) for n, u in self.profile.regions.items()}
+        regions = plan_regions(self.profile)
         tokens_file, plan_file = self.run.path / "tokens.json", self.run.path / "plan.json"
         identity = self.profile.users.identity
         plan = make_plan(self.scenario, self.population, regions, self.run, tokens_file, identity)

@@ -9,6 +9,7 @@ import pytest
 from chaos.faults import KINDS
 from harness.cli import COMMANDS
 from harness.contract.profile import load_profile
+from harness.core.listening import LISTENERS
 from harness.core.load_rates import LOAD
 from harness.core.op import OP_METRICS
 from harness.judge.invariants import CHECKERS
@@ -63,6 +64,11 @@ def test_the_scenarios_of_the_readme_exist_and_are_short():
 @pytest.mark.parametrize("name", [*(f"`{rate}`" for rate in LOAD), *(f"`{metric}`" for metric in OP_METRICS.values())])
 def test_every_rate_and_every_metric_of_ops_is_on_the_page_of_scenarios(name):
     assert name in (ROOT / "docs" / "extend" / "scenario.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", LISTENERS)
+def test_every_key_of_listeners_is_on_the_page_of_streams(key):
+    assert re.search(rf"^{key} = ", (ROOT / "docs" / "streams.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

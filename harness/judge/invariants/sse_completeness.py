@@ -9,7 +9,8 @@ event for w, or a resync after w was sent. No session gets a second event for a 
 D = the visibility promise (celebrity: the celebrity promise; posts of other regions: plus the cross-region promise)
 + 3 s: late is judged by post_to_event, this checker looks for lost.
 Scope: listeners connected and following; own posts, withdrawn posts, and chains that ended before the deadline are
-left out.
+left out. Listeners that read late, as the scenario wants it, are judged for what they lost: their promises run from
+when they read like all others again.
 Cost: connections x posts due to their listeners, events grouped by session and post.
 Inconclusive: nothing was due.
 """
@@ -28,10 +29,11 @@ _DUE = """
 CREATE OR REPLACE TEMP TABLE due AS
 WITH pair AS (
   SELECT s.session, s."user", s.region, s.chain, s.open_ns, s.end_ns, d.pid, d.sent_ns, d.ack_ns, d.region AS home,
-         greatest(s.open_ns, d.ack_ns) AS ready,
+         greatest(s.open_ns, d.ack_ns, CASE WHEN l.session IS NULL THEN 0 ELSE $awake END) AS ready,
          $grace::BIGINT + CASE WHEN d.celebrity THEN $celebrity ELSE $local END
            + CASE WHEN d.region <> s.region THEN $remote ELSE 0 END AS allowed
   FROM stream s JOIN due_item d ON d."user" = s."user" AND d.sent_ns >= s.chain_ns
+  LEFT JOIN late_reader l ON l.session = s.session
   WHERE NOT d.own AND d.ack_ns < s.end_ns
 ), timed AS (SELECT *, deadline(ready, allowed) AS deadline_ns FROM pair)
 SELECT session, any_value("user") AS "user", any_value(region) AS region, chain, pid, any_value(sent_ns) AS sent_ns,
@@ -77,8 +79,13 @@ def check(trial: Trial) -> Finding:
         observations=due,
         violations=missed + len(twice),
         evidence=_sentences(trial, twice),
-        note=f"{gaps:,} of them acknowledged between two connections; {resyncs:,} resyncs",
+        note=f"{gaps:,} of them acknowledged between two connections; {resyncs:,} resyncs{_late_readers(trial)}",
     )
+
+
+def _late_readers(trial: Trial) -> str:
+    late = trial.number("SELECT count(*) FROM late_reader")
+    return f"; {late:,} listeners read late on purpose: judged for losses, not for times" if late else ""
 
 
 def _allowances(case: Case) -> dict[str, int]:
@@ -87,6 +94,7 @@ def _allowances(case: Case) -> dict[str, int]:
         "local": case.visibility_ns,
         "celebrity": case.celebrity_ns,
         "remote": case.cross_region_ns,
+        "awake": case.late_readers_until_ns,
     }
 
 

@@ -44,6 +44,14 @@ def test_post_to_event_by_scope(made):
     assert remote.evidence[0].startswith("event of user 2 in ap-tokyo, due at 1.000 s: 300.0 ms (post p00)")
 
 
+@pytest.mark.parametrize(("variant", "observations"), [("", 20), ("half-open", 20), ("slow", 0), ("stalled", 0)])
+def test_times_of_late_readers_are_no_times_of_the_target(made, variant, observations):
+    h = delivered(made)
+    h.ops[0].variant = variant
+    [local] = judged(h, "post_to_event{scope:local}", "p(95) <= 200ms")
+    assert local.observations == observations
+
+
 def test_what_had_just_begun_when_a_fault_struck_is_a_matter_of_the_faults_phase(made):
     h = made({1: [7]})
     h.baseline = 30.0

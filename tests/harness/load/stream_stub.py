@@ -14,8 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from harness.core.clock import NS_PER_S
-from harness.core.op import Op
+from harness.core.op import Op, OpKind
+from harness.core.seeds import rng
+from harness.load.event_fetch import EventFetch
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion, write_plan, write_tokens
+from harness.load.recorder import Recorder
+from harness.load.stream_fleet import StreamFleet
 from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
 
@@ -203,6 +207,41 @@ async def engine_process(plan: LoadPlan, index: int = 0, count: int = 1) -> Asyn
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class FleetUnderTest:
+    """A fleet that runs in this process."""
+
+    def __init__(self, fleet: StreamFleet, fetch: EventFetch, recorder: Recorder, plan: LoadPlan) -> None:
+        self.fleet, self.fetch, self.recorder, self.plan = fleet, fetch, recorder, plan
+
+    def ops(self, *kinds: OpKind) -> list[Op]:
+        self.recorder.history.flush()
+        return [op for op in read_ops(self.plan) if not kinds or op.kind in kinds]
+
+    def posts(self, user: int) -> list[str]:
+        """What a listener heard of, in order."""
+        return [op.post for op in self.ops(OpKind.EVENT) if op.user == user]
+
+
+@asynccontextmanager
+async def running(plan: LoadPlan) -> AsyncIterator[FleetUnderTest]:
+    """The plan's listeners in this process."""
+    recorder = Recorder(plan, "streams-0")
+    tokens = plan.read_tokens()
+    fetch = EventFetch(plan.regions, tokens, recorder, plan.fetch_ratio, plan.fetch_jitter_s, rng(1, "fetch"))
+    fleet = StreamFleet(plan, tokens, recorder, rng(1, "reconnect"), fetch.event)
+    tasks = [asyncio.create_task(fleet.run()), asyncio.create_task(fleet.sweep())]
+    fleet.open_all(plan.listening.open_per_s)
+    try:
+        yield FleetUnderTest(fleet, fetch, recorder, plan)
+    finally:
+        await fetch.close(1)
+        fleet.close_all()
+        await until(lambda: fleet.is_closed, "streams closed")
+        for task in tasks:
+            task.cancel()
+        recorder.close()
 
 
 def read_ops(plan: LoadPlan, name: str = "streams-0") -> list[Op]:

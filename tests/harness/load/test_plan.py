@@ -12,10 +12,11 @@ import pytest
 
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
+from harness.core.listening import Habit, Listening
 from harness.core.scenario import Load, Phase, Scenario
 from harness.core.scenario import Population as Spec
 from harness.load.arrival_kinds import ArrivalKind
-from harness.load.members import home_region, make_plan, plan_users
+from harness.load.members import choose_habits, home_region, make_plan, plan_users
 from harness.load.plan import LoadPlan, PlanRegion, read_plan, write_plan, write_tokens
 from harness.load.population import Population, make_population
 from harness.load.schedule import arrivals
@@ -80,6 +81,16 @@ def test_listeners_follow_celebrities_as_everybody_does(population: Population) 
     fans = np.union1d(population.followers_of(0), population.followers_of(1))
     share = np.isin([user for user, _ in listeners], fans).mean()
     assert share == pytest.approx(len(fans) / population.users, abs=0.01)
+
+
+def test_each_listener_has_at_most_one_habit_and_the_shares_are_met() -> None:
+    listening = Listening(http2=7, slow_ratio=0.1, stalled_ratio=0.2, half_open_ratio=0.05)
+    users = range(1000, 1200)
+    habits = choose_habits(users, listening, 42)
+    assert Counter(habits.values()) == {Habit.HTTP2: 7, Habit.SLOW: 20, Habit.STALLED: 40, Habit.HALF_OPEN: 10}
+    assert set(habits) <= set(users)
+    assert habits == choose_habits(users, listening, 42) != choose_habits(users, listening, 43)
+    assert choose_habits(users, Listening(), 42) == {}
 
 
 def test_many_users_have_at_most_400_posters() -> None:

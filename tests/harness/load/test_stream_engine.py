@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,13 @@ from stream_stub import (
     make_plan,
     plain_response,
     read_ops,
+    running,
     until,
 )
 
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.op import Op, OpKind, OpOutcome, text_hash
-from harness.core.seeds import rng
-from harness.load.event_fetch import EventFetch
+from harness.core.op import OpKind, OpOutcome, text_hash
 from harness.load.plan import LoadPlan, PlanPhase
-from harness.load.recorder import Recorder
-from harness.load.stream_fleet import StreamFleet
 
 TORN = b'id: here.1.999\nevent: new_post\ndata: {"type":"new_post","id":"torn"}\n'
 
@@ -40,36 +36,6 @@ async def server() -> AsyncIterator[StreamServer]:
     await stub.start()
     yield stub
     await stub.stop()
-
-
-class FleetUnderTest:
-    def __init__(self, fleet: StreamFleet, fetch: EventFetch, recorder: Recorder, plan: LoadPlan) -> None:
-        self.fleet, self.fetch, self.recorder, self.plan = fleet, fetch, recorder, plan
-
-    def ops(self, *kinds: OpKind) -> list[Op]:
-        self.recorder.history.flush()
-        return [op for op in read_ops(self.plan) if not kinds or op.kind in kinds]
-
-
-@asynccontextmanager
-async def running(plan: LoadPlan) -> AsyncIterator[FleetUnderTest]:
-    """The plan's listeners in this process."""
-    recorder = Recorder(plan, "streams-0")
-    tokens = plan.read_tokens()
-    fetch = EventFetch(plan.regions, tokens, recorder, plan.fetch_ratio, plan.fetch_jitter_s, rng(1, "fetch"))
-    jitter, randomness = plan.reconnect_jitter_s, rng(1, "reconnect")
-    fleet = StreamFleet(plan.listeners, plan.regions, tokens, recorder, jitter, randomness, fetch.event)
-    tasks = [asyncio.create_task(fleet.run()), asyncio.create_task(fleet.sweep())]
-    fleet.open_all()
-    try:
-        yield FleetUnderTest(fleet, fetch, recorder, plan)
-    finally:
-        await fetch.close(1)
-        fleet.close_all()
-        await until(lambda: fleet.is_closed, "streams closed")
-        for task in tasks:
-            task.cancel()
-        recorder.close()
 
 
 async def test_opens_and_events_are_recorded(server: StreamServer, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.load.listener import Listener, reconnect_delay_s
-from harness.load.stream_response import MAX_HEAD_BYTES, BadResponse, Chunks, request, split_head
+from harness.load.listener import Listener, ReconnectPolicy
+from harness.load.stream_response import MAX_HEAD_BYTES, BadResponse, Chunks, StreamRequest, split_head
 
 
 def test_a_head_and_what_follows_it() -> None:
@@ -35,9 +35,12 @@ def test_retry_after_in_seconds(value: str, seconds: float) -> None:
 
 
 def test_the_request_names_the_resume_point_only_when_there_is_one() -> None:
-    assert b"Last-Event-ID: r.1.2\r\n" in request("h:1", "/v1/stream", "t", "r.1.2")
-    assert b"Last-Event-ID" not in request("h:1", "/v1/stream", "t", "")
-    assert request("h:1", "/v1/stream", "t", "").startswith(b"GET /v1/stream HTTP/1.1\r\nHost: h:1\r\n")
+    assert b"last-event-id: r.1.2\r\n" in StreamRequest("h:1", "/v1/stream", "t", "r.1.2").http1()
+    plain = StreamRequest("h:1", "/v1/stream", "t", "").http1()
+    assert b"last-event-id" not in plain
+    assert plain.startswith(b"GET /v1/stream HTTP/1.1\r\nhost: h:1\r\n")
+    assert b"\r\nauthorization: Bearer t\r\n" in plain
+    assert plain.endswith(b"\r\n\r\n")
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=6), st.lists(st.integers(0, 200), max_size=8))
@@ -55,24 +58,33 @@ def test_what_is_no_chunk_is_refused(body: bytes) -> None:
         Chunks().feed(body)
 
 
+ASIS = ReconnectPolicy(jitter_s=2.0, honours_retry=False, backoff_s=1.0, backoff_cap_s=2.0, resumes=True)
+NO_JITTER = ASIS._replace(jitter_s=0.0, honours_retry=True)
+PATIENT = ASIS._replace(honours_retry=True, backoff_s=0.5, backoff_cap_s=60.0)
+
+
 @pytest.mark.parametrize(
-    ("failures", "jitter_s", "retry_ms", "retry_after_s", "u", "wait_s"),
+    ("policy", "failures", "retry_ms", "retry_after_s", "u", "wait_s"),
     [
-        (0, 30.0, 2000, 0.0, 0.5, 15.0),  # a stream ended: spread over the jitter, whatever the server asks for
-        (0, 0.0, 2000, 0.0, 0.5, 2.0),  # no jitter: what the server asks for
-        (0, 0.0, None, 0.0, 0.5, 0.0),
-        (1, 2.0, None, 0.0, 1.0, 1.0),  # failed attempts: a random half to all of 1 s, then 2 s
-        (2, 2.0, None, 0.0, 0.0, 1.0),
-        (3, 2.0, None, 0.0, 1.0, 2.0),
-        (60, 2.0, None, 0.0, 1.0, 2.0),  # never more than 2 s
-        (1, 0.0, 1500, 0.0, 1.0, 1.5),
-        (1, 2.0, None, 3.0, 0.0, 3.0),  # Retry-After is the least
-        (1, 2.0, None, 3.0, 0.5, 3.5),
+        (ASIS, 0, 2000, 0.0, 0.5, 1.0),  # a stream ended: spread over the jitter, whatever the server asks for
+        (NO_JITTER, 0, 2000, 0.0, 0.5, 2.0),  # what the server asks for
+        (NO_JITTER, 0, None, 0.0, 0.5, 0.0),
+        (PATIENT, 0, 2000, 0.0, 0.5, 3.0),  # both: what it asks for, and spread
+        (ASIS, 1, None, 0.0, 1.0, 1.0),  # failed attempts: a random half to all of 1 s, then 2 s
+        (ASIS, 2, None, 0.0, 0.0, 1.0),
+        (ASIS, 3, None, 0.0, 1.0, 2.0),
+        (ASIS, 60, None, 0.0, 1.0, 2.0),  # never more than the cap
+        (PATIENT, 6, None, 0.0, 1.0, 16.0),
+        (PATIENT, 8, None, 0.0, 1.0, 60.0),
+        (PATIENT, 5000, None, 0.0, 0.0, 30.0),
+        (NO_JITTER, 1, 1500, 0.0, 1.0, 2.5),
+        (ASIS, 1, None, 3.0, 0.0, 3.0),  # Retry-After is the least
+        (ASIS, 1, None, 3.0, 0.5, 3.5),
     ],
 )
 def test_when_a_listener_comes_back(
-    failures: int, jitter_s: float, retry_ms: int | None, retry_after_s: float, u: float, wait_s: float
+    policy: ReconnectPolicy, failures: int, retry_ms: int | None, retry_after_s: float, u: float, wait_s: float
 ) -> None:
     listener = Listener(1, "here")
     listener.failures, listener.retry_ms, listener.retry_after_s = failures, retry_ms, retry_after_s
-    assert reconnect_delay_s(listener, jitter_s, u) == pytest.approx(wait_s)
+    assert policy.delay_s(listener, u) == pytest.approx(wait_s)

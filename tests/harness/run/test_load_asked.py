@@ -5,11 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.contract.profile import Capabilities, Profile
+from harness.contract.profile import Capabilities, Profile, RegionUrls
 from harness.core.clock import NS_PER_S
+from harness.core.errors import UnavailableError
+from harness.core.listening import Listening
 from harness.core.load_rates import Load
 from harness.load.plan import LoadPlan, PlanPhase, PlanRegion
-from harness.run.load_asked import load_asked
+from harness.run.load_asked import load_asked, plan_regions
 
 RATES = Load(
     posts_per_s=10,
@@ -93,3 +95,21 @@ def test_expired_cursors_are_tried_when_they_expire_within_the_run():
     assert late.left_out == (
         "expired cursors of load.probes: a cursor of target ours is valid for 28.5 s, longer than the run",
     )
+
+
+def test_listeners_over_http2_need_an_edge_in_every_region():
+    asked = msgspec.structs.replace(plan("a", "b"), listening=Listening(http2=1), listeners=((1, "a"),))
+    with pytest.raises(
+        UnavailableError, match=r"^listeners\.http2: target ours has no edge over TLS in region a, b; haproxy"
+    ):
+        load_asked(asked, msgspec.structs.replace(target(), missing=["haproxy"]))
+    behind = msgspec.structs.replace(URLS, edge="https://a")
+    asked = msgspec.structs.replace(asked, regions={"a": behind, "b": behind})
+    assert load_asked(asked, msgspec.structs.replace(target(), ca_file="ca.pem")).ca_file == "ca.pem"
+
+
+def test_a_plan_knows_every_way_to_a_region():
+    urls = RegionUrls(api="http://a", stream="http://s", streams=["http://s", "http://t"], edge="https://e")
+    regions = plan_regions(msgspec.structs.replace(target(), regions={"here": urls}))
+    expected = PlanRegion(api="http://a", stream="http://s", streams=("http://s", "http://t"), edge="https://e")
+    assert regions == {"here": expected}

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import msgspec
+import pytest
 from made_history import AWAY
 
+from harness.core.listening import Listening
 from harness.core.op import OpKind, OpOutcome
 from harness.core.verdict import Outcome
 
@@ -299,3 +302,65 @@ def test_no_listener_is_inconclusive(made):
     h = made({1: [7]})
     h.post(7, "p1", at=1.0)
     assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE
+
+
+def late(made, variant, until_s=20.0):
+    """Listener 1 reads late until 20 s; p2 is due by then as well as by its own time."""
+    h = made({1: [7, 8]})
+    h.scenario = msgspec.structs.replace(h.scenario, listeners=Listening(until_s=until_s))
+    h.open(1, at=0.0, variant=variant)
+    h.post(7, "p2", at=3.0)
+    h.end(1, at=40.0)
+    return h
+
+
+@pytest.mark.parametrize("variant", ["slow", "stalled"])
+def test_a_listener_that_reads_late_is_judged_from_when_it_reads_like_others(made, variant):
+    h = late(made, variant)
+    event = h.event(1, "p2", at=25.0)  # 20 + 2 + 3 s
+    check = h.check("sse_completeness")
+    assert check.verdict is Outcome.PASS
+    assert check.reason.endswith("; 1 listeners read late on purpose: judged for losses, not for times")
+    event.done_ns += 1
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+
+
+@pytest.mark.parametrize("variant", ["", "half-open", "http2"])
+def test_all_others_are_judged_by_their_time(made, variant):
+    h = late(made, variant)
+    h.event(1, "p2", at=9.0)
+    check = h.check("sse_completeness")
+    assert check.verdict is Outcome.FAIL
+    assert "read late" not in check.reason
+
+
+def test_what_a_late_reader_lost_is_lost(made):
+    assert late(made, "stalled").check("sse_completeness").verdict is Outcome.FAIL
+
+
+def test_without_a_time_late_readers_are_late_until_the_phases_end(made):
+    h = late(made, "stalled", until_s=None)
+    h.event(1, "p2", at=39.0)
+    h.post(7, "p3", at=10.0)
+    assert h.check("sse_completeness").verdict is Outcome.INCONCLUSIVE  # its stream ends before the phases do
+
+
+def test_a_late_reader_that_was_dropped_is_owed_what_it_missed_when_it_is_back(made):
+    h = made({1: [7]})
+    h.scenario = msgspec.structs.replace(h.scenario, listeners=Listening(until_s=20.0))
+    h.open(1, at=0.0, variant="stalled")
+    h.post(7, "p2", at=3.0)
+    h.end(1, at=20.1)  # noticed as soon as it reads
+    h.open(1, at=21.0, since="r.1.3", variant="stalled")
+    h.end(1, at=40.0)
+    assert h.check("sse_completeness").verdict is Outcome.FAIL
+    h.event(1, "p2", at=26.0)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
+
+
+def test_a_late_reader_that_never_comes_back_owes_and_is_owed_nothing(made):
+    h = legal(made)
+    h.scenario = msgspec.structs.replace(h.scenario, listeners=Listening(until_s=20.0))
+    h.open(2, at=0.0, variant="stalled")
+    h.end(2, at=20.1)
+    assert h.check("sse_completeness").verdict is Outcome.PASS
