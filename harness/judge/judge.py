@@ -14,6 +14,7 @@ from harness.judge.case import Case, read_case
 from harness.judge.expressions import Expectations, parse_expectations
 from harness.judge.generator import judge_generator
 from harness.judge.invariants import witness
+from harness.judge.lost import as_far_as_known
 from harness.judge.machine import machine_phases
 from harness.judge.recordings import write_samples
 from harness.judge.recovery import judge_recovery
@@ -39,7 +40,7 @@ def judge(run: RunDirectory, expect: Mapping[str, Iterable[str]] | None = None) 
     5. stop conditions; SLOs, each threshold in each phase
     6. invariants, each over the whole history (a crash is one inconclusive check); witness whenever there are faults
     7. recovery after each fault
-    8. generator health
+    8. generator health; what a lost load process leaves unproven
     9. series for the report, samples for comparisons
     10. merge: fail beats inconclusive beats pass; skipped checks do not count
 

@@ -210,6 +210,48 @@ def test_a_lost_load_process_makes_a_good_run_inconclusive(tmp_path):
     assert "locust-0 did not finish: the process was lost" in verdict.checks[0].reason
 
 
+def lose_the_last_rows(ops: Ops) -> Ops:
+    """Half of the authors were served by a process that was killed in mid-run, with the rows of its last second."""
+    ends = [op.done_ns for op in ops if op.kind is OpKind.POST]
+    killed = (min(ends) + max(ends)) // 2
+    return [
+        op for op in ops if not (op.kind is OpKind.POST and op.user % 2 and killed - NS_PER_S < op.done_ns < killed)
+    ]
+
+
+def lose_a_process(run: RunDirectory) -> None:
+    with run.generator.open("ab") as file:
+        file.write(b'{"process":"locust-1","completed":false,"errors":["the process was lost"]}\n')
+
+
+def test_what_a_lost_process_did_last_is_held_against_nobody(tmp_path):
+    run = made_run(tmp_path)
+    spoil(run, lose_the_last_rows)
+    assert "no_phantom" in failed(judge(run))
+    lose_a_process(run)
+    verdict = judge(run)
+    assert verdict.verdict is Outcome.INCONCLUSIVE
+    [check] = [c for c in verdict.checks if c.name == "no_phantom"]
+    assert check.evidence
+    assert "not proven: locust-1 was lost" in check.reason
+
+
+def test_what_is_wrong_in_any_case_stays_a_failure_when_a_process_is_lost(tmp_path):
+    run = made_run(tmp_path)
+    spoil(run, lambda ops: duplicate_entry(unordered_page(lose_the_last_rows(ops))))
+    lose_a_process(run)
+    assert failed(judge(run)) == {"no_duplicates", "order"}
+
+
+def test_a_slow_answer_stays_a_failure_when_a_process_is_lost(tmp_path):
+    """Its row is there. How many ops there were is another matter: those of the lost process are missing."""
+    run = made_run(tmp_path)
+    lose_a_process(run)
+    verdict = judge(run, {"feed_read": ["p(50) <= 1us", "count > 1000000"]})
+    found = {c.name: c.verdict for c in verdict.checks if c.phase == "baseline"}
+    assert found == {"feed_read p(50) <= 1us": Outcome.FAIL, "feed_read count > 1000000": Outcome.INCONCLUSIVE}
+
+
 def test_a_run_without_history_is_inconclusive(tmp_path):
     run = made_run(tmp_path)
     spoil(run, lambda ops: [])
