@@ -14,6 +14,7 @@ import msgspec
 from harness.core.catalogue import CATALOGUE, DRAFT, SCHEDULED, Catalogue
 from harness.core.catalogue import REQUIRED as CATALOGUE_REQUIRED
 from harness.core.errors import UsageError, nearest
+from harness.core.listening import LISTENERS, Listening, listening_problems
 from harness.core.load_rates import LOAD, load_problems
 from harness.core.load_rates import Load as Load
 from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
@@ -86,6 +87,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     warmup_s: float = 5.0
     population: Population = Population()
     load: Load = Load()
+    listeners: Listening = Listening()
     expect: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """metric selector -> threshold expressions; "invariants" -> ("all",) or names; "recovery" -> ("<= 10s",)"""
     chaos: RandomPlan | None = None
@@ -165,7 +167,7 @@ _TOP: dict[str, tuple[str, Parser]] = {
     "flags": ("flags", list_of(_setting)),
 }
 _STOP: dict[str, tuple[str, Parser]] = {"delay": ("delay_s", parse_duration_s)}
-_SECTIONS = ("population", "load", "phase", "expect", "chaos", "stop", "tolerance", "catalogue", "scale")
+_SECTIONS = ("population", "load", "listeners", "phase", "expect", "chaos", "stop", "tolerance", "catalogue", "scale")
 
 
 class _Reader:
@@ -279,6 +281,7 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
             reader.problems.append(f"{key}: is required")
     population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
     load = Load(**reader.table("load", raw.get("load", {}), LOAD))
+    listeners = Listening(**reader.table("listeners", raw.get("listeners", {}), LISTENERS))
     phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(reader.rows("phase", raw.get("phase", [])))]
     if raw.get("phase", []) == []:
         reader.problems.append("phase: at least one [[phase]] is required")
@@ -289,12 +292,14 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
     catalogue = reader.catalogue(raw["catalogue"]) if "catalogue" in raw else None
     scale = Scale(**reader.table("scale", raw.get("scale", {}), SCALE))
     reader.problems += _tag_problems(top.get("tags", ()))
-    reader.problems += _cross_checks(population, load, [p for p in phases if p is not None])
+    played = tuple(p for p in phases if p is not None)
+    duration_s = sum(phase.duration_s for phase in played)
+    reader.problems += _cross_checks(population, load, list(played))
+    reader.problems += listening_problems(listeners, listeners=population.listeners, duration_s=duration_s)
     if reader.problems:
         raise UsageError(reader.problems)
-    played = tuple(p for p in phases if p is not None)
     made = Scenario(**top, population=population, load=load, expect=expect, phases=played, chaos=chaos, stop=stop)
-    return msgspec.structs.replace(made, tolerance=tolerance, catalogue=catalogue, scale=scale)
+    return msgspec.structs.replace(made, listeners=listeners, tolerance=tolerance, catalogue=catalogue, scale=scale)
 
 
 def parse_expect(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -118,3 +118,50 @@ def test_stop_conditions_are_expressions_and_a_delay():
     assert (stop.delay_s, stop.expressions) == (3, {"feed_read": ("failures < 20%",)})
     assert parse_scenario(MINIMAL).stop.expressions == {}
     assert "stop.delay: must be a duration" in problems(stop={"delay": 3})[0]
+
+
+def test_listeners_have_habits_with_units():
+    listeners = parse_scenario(
+        MINIMAL
+        | {
+            "population": {"listeners": 100},
+            "phase": [{"name": "baseline", "duration": "60s"}],
+            "listeners": {
+                "slow": 0.1, "slow_bytes": "50/s", "stalled": 0.2, "half_open": 0.05, "from": "10s", "until": "40s",
+                "disconnect_at": ["20s", "30s"], "disconnect": 0.5, "http2": 20, "open": "500/s", "honour_retry": True,
+                "backoff": "500ms", "backoff_cap": "30s", "resume": False,
+            },
+        }
+    ).listeners  # fmt: skip
+    assert (listeners.slow_ratio, listeners.slow_bytes_per_s, listeners.stalled_ratio) == (0.1, 50, 0.2)
+    assert (listeners.half_open_ratio, listeners.from_s, listeners.until_s, listeners.http2) == (0.05, 10, 40, 20)
+    assert (listeners.disconnect_at_s, listeners.disconnect_ratio, listeners.open_per_s) == ((20, 30), 0.5, 500)
+    assert (listeners.backoff_s, listeners.backoff_cap_s) == (0.5, 30)
+    assert (listeners.honour_retry, listeners.resume) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "hint"),
+    [
+        ({"slwo": 0.1}, "listeners.slwo", "did you mean 'slow'"),
+        ({"slow": 2}, "listeners.slow", "from 0 to 1"),
+        ({"slow": 0.5, "stalled": 0.4, "half_open": 0.2}, "listeners.slow, stalled and half_open together", "<= 1"),
+        ({"stalled": 0.5, "http2": 6}, "listeners.slow, stalled and half_open together", "<= 0.4, got 0.5"),
+        ({"http2": 11}, "listeners.http2", "<= population.listeners (10)"),
+        ({"from": "5s", "until": "5s"}, "listeners.until", "later than listeners.from (5s)"),
+        ({"from": "11s"}, "listeners.from", "within the phases (10s)"),
+        ({"until": "11s"}, "listeners.until", "within the phases (10s)"),
+        ({"disconnect_at": ["1s", "11s"]}, "listeners.disconnect_at[1]", "within the phases (10s)"),
+        ({"backoff": "3s"}, "listeners.backoff_cap", ">= listeners.backoff (3s)"),
+        ({"open": "0/s"}, "listeners.open", "more than 0"),
+    ],
+)
+def test_each_problem_of_listeners_is_named(changes, path, hint):
+    phase = [{"name": "baseline", "duration": "10s"}]
+    [found] = problems(listeners=changes, population={"listeners": 10}, phase=phase)
+    assert found.startswith(path + ":")
+    assert hint in found
+
+
+def test_habits_need_somebody_who_has_them():
+    assert problems(listeners={"slow": 0.1}) == ["listeners: needs population.listeners"]
