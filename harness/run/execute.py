@@ -201,7 +201,7 @@ class Execution:
         load = await undo.enter_async_context(load_processes(self.run, plan_file))
         self.progress.load = load
         if plan.listeners:
-            await load.open_streams(len(plan.listeners))
+            await load.open_streams(len(plan.listeners), plan.listening.open_per_s)
         await self._phases(undo, load)
         self._say("draining")
         await self._drain(load)

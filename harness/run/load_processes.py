@@ -27,6 +27,7 @@ from harness.run.load_parts import Part, share_out
 
 READY_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 60.0
+"""beyond the time that opening paces itself to"""
 FINISH_TIMEOUT_S = 30.0
 PROBE_GRACE_S = 3.0
 
@@ -176,11 +177,12 @@ class LoadProcesses:
             why = bad[0].carrier.reason or log_tail(bad[0].log)
             raise UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted[0]}: {why}")
 
-    async def open_streams(self, listeners: int) -> None:
-        """Open every listener's stream. Raises UnavailableError when some cannot be opened in time."""
+    async def open_streams(self, listeners: int, per_s: float) -> None:
+        """Open every listener's stream, `per_s` a second. Raises UnavailableError when some cannot be opened in time."""
         for engine in self.engines:
             engine.send({"cmd": "open"})
-        await _wait(lambda: self.total("open") >= listeners or bool(self.lost), self.engines, OPEN_TIMEOUT_S)
+        limit_s = OPEN_TIMEOUT_S + listeners / per_s
+        await _wait(lambda: self.total("open") >= listeners or bool(self.lost), self.engines, limit_s)
         if self.total("open") < listeners:
             raise UnavailableError(f"only {self.total('open')} of {listeners} streams could be opened")
 
