@@ -25,7 +25,7 @@ NEEDED = {
     "container": ("container",),
 }
 """by backend, fields without which a handle is none"""
-PATHS = ("pid_file", "hold_file", "wrapper_file", "durable", "log", "token_file")
+PATHS = ("pid_file", "hold_file", "wrapper_file", "durable", "log", "token_file", "operator_token_file")
 """fields that are paths"""
 BACKENDS = tuple(NEEDED)
 
@@ -67,6 +67,10 @@ class Handle(msgspec.Struct, kw_only=True, frozen=True):
     """process: URL of the event streams it serves"""
     token_file: str = ""
     """process: bearer tokens of users who may open streams, one a line; readable by its owner only"""
+    flags: str = ""
+    """process: URL at which its operator reads flags, and below which sets one: http://host:port/path"""
+    operator_token_file: str = ""
+    """process: the operator's bearer token; readable by its owner only"""
     api: str = ""
     """toxiproxy: base URL of its API"""
     proxy: str = ""
@@ -86,7 +90,7 @@ class Handle(msgspec.Struct, kw_only=True, frozen=True):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Hosts that chaos would talk to (unix sockets are local by nature)."""
-        urls = (self.ready, self.clock, self.api, self.docker, self.stream)
+        urls = (self.ready, self.clock, self.api, self.docker, self.stream, self.flags)
         hosts = [urlsplit(url).hostname or "" for url in urls if url and not url.startswith("unix:")]
         servers = (*self.memcached, *([self.redis] if self.redis else []))
         return (*hosts, *(address.rpartition(":")[0] for address in servers))

@@ -1,9 +1,9 @@
 """The residue audit: how handles were before the first fault, and what of that is not so after the last undo.
 
 Looks at what faults change and at nothing a target changes by itself: stopped processes, hold files, limits of open
-files, toxics and disabled proxies, paused containers with their networks and limits; and on the machine, helper
-processes that faults started. A process that is gone, or a toxiproxy or a Docker engine that does not answer, is no
-residue: what a dead process had died with it, and an undo that could not reach its target has said so.
+files, feature flags, toxics and disabled proxies, paused containers with their networks and limits; and on the machine,
+helper processes that faults started. A process that is gone, or a toxiproxy or a Docker engine that does not answer, is
+no residue: what a dead process had died with it, and an undo that could not reach its target has said so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from chaos.clocks import read_offset_s
 from chaos.docker_engine import DockerEngine
+from chaos.flags import Flags, flag_word
 from chaos.handles import Handle, parse_handle
 from chaos.kind import FaultError
 from chaos.marks import marked
@@ -72,6 +73,7 @@ def _process(handle: Handle) -> dict[str, str]:
     files = {"hold file": handle.hold_file, "wrapper file": handle.wrapper_file}
     facts = {fact: path if path and Path(path).exists() else "" for fact, path in files.items()}
     facts.update(_clock(handle))
+    facts.update(_flags(handle))
     leader = read_pid_file(handle.pid_file)
     if leader is None:
         return facts
@@ -88,6 +90,17 @@ def _clock(handle: Handle) -> dict[str, str]:
     except (FaultError, OSError):
         return {}
     return {"clock": f"{offset_s:+.0f} s off" if abs(offset_s) > SAME_CLOCK_S else ""}
+
+
+def _flags(handle: Handle) -> dict[str, str]:
+    """What feature flags are set to; nothing when nobody tells."""
+    if not handle.flags or not handle.operator_token_file:
+        return {}
+    try:
+        told = Flags(handle.flags, handle.operator_token_file).read()
+    except (FaultError, OSError):
+        return {}
+    return {"flags": " ".join(f"{name}={flag_word(told[name].value)}" for name in sorted(told))}
 
 
 def _link(handle: Handle) -> dict[str, str]:

@@ -21,6 +21,7 @@ from chaos.faults.down import Down
 from chaos.faults.durable_lock import DurableLock
 from chaos.faults.durable_slow import DurableSlow
 from chaos.faults.fd_exhaustion import FdExhaustion
+from chaos.faults.flag import Flag
 from chaos.faults.isolate import Isolate
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
@@ -49,6 +50,7 @@ _ALL: tuple[FaultKind[Any], ...] = (
     MemoryPressure(),
     FdExhaustion(),
     ClockSkew(),
+    Flag(),
     CacheFlush(),
     CacheEviction(),
     DurableLock(),

@@ -45,6 +45,8 @@ class ProcessHandle(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tru
     durable: str = ""
     log: str = ""
     stream: str = ""
+    flags: str = ""
+    operator_token_file: str = ""
 
 
 class LinkHandle(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="backend", tag="toxiproxy"):
@@ -133,6 +135,8 @@ def _handles(stack: StackDirectory, plan: Plan, parts: list[Part]) -> dict[str, 
             durable=part.durable,
             log=part.log,
             stream=part.stream,
+            flags=part.flags,
+            operator_token_file=str(stack.operator_token) if part.flags else "",
         )
         for part in parts
         if part.region

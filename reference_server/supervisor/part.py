@@ -42,5 +42,7 @@ class Part:
     """directory of its log, when it has one"""
     stream: str = ""
     """URL of the event streams, when it serves them"""
+    flags: str = ""
+    """URL of the feature flags, when an operator reads and sets them there"""
     stop_signal: signal.Signals = signal.SIGTERM
     """what asks it to end in its own time"""

@@ -167,7 +167,7 @@ HOST_KINDS = (
     "clock-skew",
 )
 STORE_KINDS = (
-    *("cache-eviction", "durable-lock", "durable-slow", "queue-pause", "disk-full", "torn-log-tail"),
+    *("cache-eviction", "durable-lock", "durable-slow", "queue-pause", "flag", "disk-full", "torn-log-tail"),
     *("slow-readers", "mass-disconnect", "buffering-proxy"),
 )
 KIND_NAMES = (

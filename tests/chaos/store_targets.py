@@ -15,6 +15,8 @@ from urllib.parse import unquote
 import pytest
 from chaos_targets import HERE, Case, Target, assert_as_before, end, free_port, supervised, talk, wait_for
 
+from chaos.flags import Flags, FlagValue
+
 RECORDS = 20
 ENTRIES = 3000
 CONNECTIONS = 12
@@ -129,6 +131,32 @@ def _queue_pause(request: pytest.FixtureRequest, folder: Path) -> Case:
     target = queue_target(request, folder)
     case = Case("queue-pause", target, lambda: not write_reply(target.port))
     return _checked(case, lambda: write_reply(target.port).startswith(b":"))
+
+
+# --- the flags
+
+
+def flags_target(request: pytest.FixtureRequest, folder: Path) -> Target:
+    """A service with flags, its operator's token in a file."""
+    token_file = folder / "operator.token"
+    token_file.write_text("token-of-a-test-operator\n")
+    target = _python(request, folder, "stub_flags", str(folder / "flags.json"), str(token_file))
+    target.handle["flags"] = f"http://127.0.0.1:{target.port}/v1/operator/flags"
+    target.handle["operator_token_file"] = str(token_file)
+    return target
+
+
+def flag_values(target: Target) -> dict[str, FlagValue]:
+    """What all flags are set to."""
+    told = Flags(target.handle["flags"], target.handle["operator_token_file"]).read()
+    return {name: flag.value for name, flag in told.items()}
+
+
+def _flag(request: pytest.FixtureRequest, folder: Path) -> Case:
+    target = flags_target(request, folder)
+    before = flag_values(target)
+    case = Case("flag", target, lambda: flag_values(target)["kill_switch"] is True, {"set": "kill_switch=on"})
+    return _checked(case, lambda: flag_values(target) == before)
 
 
 # --- the log
@@ -286,6 +314,7 @@ _CASES: dict[str, Callable[[pytest.FixtureRequest, Path], Case]] = {
     "durable-lock": _durable_lock,
     "durable-slow": _durable_slow,
     "queue-pause": _queue_pause,
+    "flag": _flag,
     "torn-log-tail": _torn_log_tail,
     "disk-full": _disk_full,
     "cache-eviction": _cache_eviction,
