@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from harness.core.rate_shapes import Rate, mean_per_s
 from harness.core.units import parse_rate_per_s
-from harness.core.values import Parser, flag
+from harness.core.values import Parser, flag, text
 
 MOST_TOUCHED = 0.5
 """share of the posts that deletes, hides and moderations may take away: the others are what durability is judged on"""
 
 
+class Trace(msgspec.Struct, kw_only=True, frozen=True):
+    """Recorded arrivals that are played again (`harness.load.trace`)."""
+
+    path: str
+    speed: float = 1.0
+    """2: twice as fast as they were recorded"""
+    kinds: tuple[str, ...] = ()
+    """kinds of arrivals there are in the file, known once it was read"""
+    regions: tuple[str, ...] = ()
+    """regions named in the file"""
+
+
 class Load(msgspec.Struct, kw_only=True, frozen=True):
-    """Open-loop arrival rates, per second, over all regions together.
+    """Open-loop arrival rates, per second, over all regions together; each steady, or of a shape.
 
     Posts, reads, celebrity posts and sign-ups arrive from the start of the warm-up, all others from its end.
     """
 
-    posts_per_s: float = 0.0
-    reads_per_s: float = 0.0
-    celebrity_posts_per_s: float = 0.0
-    signups_per_s: float = 0.0
+    posts_per_s: Rate = 0.0
+    reads_per_s: Rate = 0.0
+    celebrity_posts_per_s: Rate = 0.0
+    signups_per_s: Rate = 0.0
     signup_curve: bool = False
     """the real sign-up curve, compressed so that every user joins within the phases"""
-    edges_per_s: float = 0.0
+    edges_per_s: Rate = 0.0
     """changes of edges: follows, unfollows, blocks, unblocks"""
-    deletes_per_s: float = 0.0
+    deletes_per_s: Rate = 0.0
     """posts that their authors delete"""
-    hides_per_s: float = 0.0
+    hides_per_s: Rate = 0.0
     """posts that their authors hide, and show again a while later"""
-    moderations_per_s: float = 0.0
+    moderations_per_s: Rate = 0.0
     """posts that an operator takes out of sight, and lets back a while later"""
-    replies_per_s: float = 0.0
+    replies_per_s: Rate = 0.0
     """posts of panel sessions that answer one they saw"""
-    likes_per_s: float = 0.0
+    likes_per_s: Rate = 0.0
     """likes by panel sessions of posts they saw"""
-    probes_per_s: float = 0.0
+    probes_per_s: Rate = 0.0
     """feed pages asked for with cursors that are none of one's own, or at another region"""
-    repeats_per_s: float = 0.0
+    repeats_per_s: Rate = 0.0
     """posts sent once more, with the same idempotency key, after they were acknowledged"""
+    trace: Trace | None = None
+    """arrivals beside those of the rates"""
+
+    def asks_for(self, key: str) -> bool:
+        """Whether ops of this rate arrive, by it or by the trace."""
+        traced = self.trace is not None and TRACED.get(key) in self.trace.kinds
+        return traced or bool(getattr(self, LOAD[key][0]))
+
+
+TRACED = {
+    "reads": "read",
+    "posts": "post",
+    "celebrity_posts": "celebrity",
+    "replies": "reply",
+    "likes": "like",
+}
+"""rate -> the kind of arrival that a trace may have of it"""
+
+
+def _speed(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= 1000:
+        raise ValueError(f"must be a number from 0.001 to 1000, got {value!r}")
+    return float(value)
 
 
 # key in the file -> (field of the struct, parser)
+TRACE: dict[str, tuple[str, Parser]] = {"path": ("path", text), "speed": ("speed", _speed)}
 LOAD: dict[str, tuple[str, Parser]] = {
     **{
         key: (f"{key}_per_s", parse_rate_per_s)
@@ -56,7 +95,7 @@ _BY_THE_PANEL = ("replies", "likes", "probes")
 _OF_POSTS = ("deletes", "hides", "moderations", "repeats")
 
 
-def load_problems(load: Load, *, panel: int, celebrities: int, joined: str) -> list[str]:
+def load_problems(load: Load, *, panel: int, celebrities: int, joined: str, length_s: float) -> list[str]:
     """What rates ask for that this population, or the other rates, cannot give: each with its path."""
     problems = []
     if load.celebrity_posts_per_s and not celebrities:
@@ -69,10 +108,22 @@ def load_problems(load: Load, *, panel: int, celebrities: int, joined: str) -> l
     problems += [f"load.{key}: needs population.panel" for key in _BY_THE_PANEL if asked[key] and not panel]
     problems += [f"load.{key}: needs load.posts" for key in _OF_POSTS if asked[key] and not load.posts_per_s]
     problems += [f"load.{key}: needs load.reads" for key in ("replies", "likes") if asked[key] and not load.reads_per_s]
-    touched = load.deletes_per_s + load.hides_per_s + load.moderations_per_s
-    if load.posts_per_s and touched > MOST_TOUCHED * load.posts_per_s:
+    taken = (load.deletes_per_s, load.hides_per_s, load.moderations_per_s)
+    touched, posts = sum(mean_per_s(rate, length_s) for rate in taken), mean_per_s(load.posts_per_s, length_s)
+    if posts and touched > MOST_TOUCHED * posts:
         problems.append(
             f"load.deletes, hides and moderations together: must be <= {MOST_TOUCHED:.0%} of load.posts "
-            f"({load.posts_per_s:g}/s), got {touched:g}/s"
+            f"({posts:g}/s), got {touched:g}/s"
         )
+    return problems
+
+
+def trace_problems(load: Load, *, panel: int, celebrities: int) -> list[str]:
+    """What the trace has that this population cannot do."""
+    kinds = load.trace.kinds if load.trace is not None else ()
+    problems = [
+        f"load.trace: {kind} needs population.panel" for kind in ("reply", "like") if kind in kinds and not panel
+    ]
+    if "celebrity" in kinds and not celebrities:
+        problems.append("load.trace: celebrity needs population.celebrities")
     return problems

@@ -15,8 +15,9 @@ from harness.core.catalogue import CATALOGUE, DRAFT, SCHEDULED, Catalogue
 from harness.core.catalogue import REQUIRED as CATALOGUE_REQUIRED
 from harness.core.errors import UsageError, nearest
 from harness.core.listening import LISTENERS, Listening, listening_problems
-from harness.core.load_rates import LOAD, load_problems
 from harness.core.load_rates import Load as Load
+from harness.core.load_rates import load_problems
+from harness.core.load_table import read_load
 from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
 from harness.core.scaling import DEFAULT_USERS, SCALE, Scale
 from harness.core.units import parse_duration_s
@@ -280,11 +281,12 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
         if key not in raw:
             reader.problems.append(f"{key}: is required")
     population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
-    load = Load(**reader.table("load", raw.get("load", {}), LOAD))
     listeners = Listening(**reader.table("listeners", raw.get("listeners", {}), LISTENERS))
     phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(reader.rows("phase", raw.get("phase", [])))]
     if raw.get("phase", []) == []:
         reader.problems.append("phase: at least one [[phase]] is required")
+    length_s = sum(phase.duration_s for phase in phases if phase is not None) if all(phases) else 0.0
+    load = read_load(reader, raw.get("load", {}), length_s)
     expect = reader.expressions("expect", raw.get("expect", {}))
     tolerance = reader.expressions("tolerance", raw.get("tolerance", {}))
     chaos = reader.chaos(raw["chaos"]) if "chaos" in raw else None
@@ -334,8 +336,10 @@ def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> li
             problems.append(
                 f"population.celebrities[{i}]: must be < population.users ({population.users}), got {count}"
             )
-    celebrities = len(population.celebrities)
-    problems += load_problems(load, panel=population.panel, celebrities=celebrities, joined=population.joined)
+    celebrities, length_s = len(population.celebrities), sum(phase.duration_s for phase in phases)
+    problems += load_problems(
+        load, panel=population.panel, celebrities=celebrities, joined=population.joined, length_s=length_s
+    )
     names = [p.name for p in phases]
     problems += [f"phase: name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
     for i, phase in enumerate(phases):

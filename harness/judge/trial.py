@@ -263,7 +263,7 @@ def _skip_reason(name: str, checker: Checker, case: Case) -> str:
             return f"skipped: target {case.profile.name} has one region"
         if need not in ("stream", "regions") and not getattr(able, need):
             return f"skipped: target {case.profile.name} lacks {need}"
-    planned = [rate for rate in checker.loads if getattr(case.scenario.load, f"{rate}_per_s")]
+    planned = [rate for rate in checker.loads if case.scenario.load.asks_for(rate)]
     if checker.loads and not planned and name not in case.scenario.expect.get("invariants", ()):
         return f"skipped: the load of the scenario has no {' or '.join(checker.loads)}"
     return checker.skip(case) if checker.skip is not None else ""

@@ -7,6 +7,10 @@ from enum import StrEnum
 import msgspec
 
 READER_PAGE = 50
+PANEL_READS = 0.8
+"""share of reads made by the panel, the others by readers"""
+PANEL_POSTS = 0.25
+"""share of posts made by the panel, the others by posters"""
 
 
 class ArrivalKind(StrEnum):
@@ -54,4 +58,6 @@ class Arrival(msgspec.Struct, kw_only=True, frozen=True):
     """length of the walk, should a new one begin; 0: to its end"""
     target: int = -1
     """what is changed; see the kinds"""
+    region: str = ""
+    """where it must be, when a trace says so; then the actor is somebody from there"""
     variant: str = ""

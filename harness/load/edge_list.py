@@ -34,7 +34,7 @@ def read_edges(path: Path) -> tuple[Ints, Ints]:
     """(followers, followees) as numbered in the file. Raises UsageError naming file:line and what was expected."""
     pairs = array("q")
     try:
-        with _open(path) as file:
+        with open_text(path) as file:
             for edge in _edge_lines(file):
                 pairs.extend(edge)
     except _LineError as error:
@@ -47,7 +47,8 @@ def read_edges(path: Path) -> tuple[Ints, Ints]:
     return flat[:, 0].copy(), flat[:, 1].copy()
 
 
-def _open(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
+    """The text in a file, decompressed if its name ends in .gz."""
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8", errors="replace")
     return path.open(encoding="utf-8", errors="replace")

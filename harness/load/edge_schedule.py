@@ -19,7 +19,7 @@ import numpy as np
 from harness.core.op import OpKind
 from harness.core.seeds import rng
 from harness.load.arrival_kinds import Arrival, ArrivalKind
-from harness.load.arrivals import poisson
+from harness.load.arrivals import due_times
 from harness.load.plan import EdgePair, LoadPlan
 
 EDGE_REST_S = 10.0
@@ -48,9 +48,9 @@ def pairs_needed(rate_per_s: float) -> int:
 
 
 def edge_changes(plan: LoadPlan) -> list[Arrival]:
-    """Changes of edges, a Poisson process from t0; one that finds no rested pair is left out."""
+    """Changes of edges, from t0; one that finds no rested pair is left out."""
     generator = rng(plan.seed, "load", "edges")
-    due = poisson(generator, plan.rates.edges_per_s, 0, plan.end_ns)
+    due = due_times(generator, plan.rates.edges_per_s, 0, plan.end_ns)
     order = generator.permutation(len(plan.edge_pairs))
     waiting = deque(_Pair(int(i), plan.edge_pairs[i], plan.edge_pairs[i].follows) for i in order)
     return list(_changes(plan, generator, [int(at) for at in due], waiting))

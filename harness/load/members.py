@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.listening import Habit, Listening
+from harness.core.rate_shapes import peak_per_s
 from harness.core.scenario import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
@@ -50,8 +51,8 @@ def make_plan(
     joined = spec.joined == "all"
     panel = _spread(rng(scenario.seed, "panel"), ordinary, spec.panel, names)
     others = np.setdiff1d(ordinary, panel)
-    posters = _posters(population, others, scenario.seed) if joined and scenario.load.posts_per_s else others[:0]
-    reading = joined and scenario.load.reads_per_s > 0
+    posters = _posters(population, others, scenario.seed) if joined and scenario.load.asks_for("posts") else others[:0]
+    reading = joined and scenario.load.asks_for("reads")
     readers = _spread(rng(scenario.seed, "readers"), others, min(MAX_READERS, len(others)) if reading else 0, names)
     plan = LoadPlan(
         seed=scenario.seed,
@@ -62,7 +63,7 @@ def make_plan(
         rates=scenario.load,
         tokens=str(tokens) if tokens else "",
         identity=identity,
-        celebrities=_members(population.celebrities if scenario.load.celebrity_posts_per_s else (), names),
+        celebrities=_members(population.celebrities if scenario.load.asks_for("celebrity_posts") else (), names),
         panel=_members(panel, names),
         posters=_members(posters, names),
         readers=_members(readers, names),
@@ -82,7 +83,7 @@ def _edge_pairs(plan: LoadPlan, population: Population) -> tuple[EdgePair, ...]:
         for group in (plan.panel, plan.posters, plan.celebrities, plan.readers, plan.listeners)
     )
     others = sorted({*readers, *listeners}.difference(panel))
-    wanted = pairs_needed(plan.rates.edges_per_s)
+    wanted = pairs_needed(peak_per_s(plan.rates.edges_per_s))
     return choose_pairs(population, panel, others, sorted({*panel, *posters, *celebrities}), wanted, plan.seed)
 
 

@@ -6,23 +6,23 @@ is decided while the run lasts, by `harness.load.sessions` and the users.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.rate_shapes import EVEN, Rate, is_even
 from harness.core.seeds import rng
-from harness.load.arrival_kinds import READER_PAGE, Arrival, ArrivalKind
-from harness.load.arrivals import Schedule, constant, curve, poisson
+from harness.load.arrival_kinds import PANEL_POSTS, PANEL_READS, READER_PAGE, Arrival, ArrivalKind
+from harness.load.arrivals import Schedule, curve, due_times, one_interval_on
 from harness.load.edge_schedule import edge_changes
 from harness.load.members import plan_users
 from harness.load.plan import EXPIRED, LoadPlan
 from harness.load.signup_curve import time_share
 from harness.load.touch_schedule import repeats, touches
+from harness.load.trace import of_trace
 
-PANEL_READS = 0.8
-"""share of reads made by the panel, the others by readers"""
-PANEL_POSTS = 0.25
 PAGE_SIZES = (5, 50)
 WALK_PAGES = (1, 2, 3, 0)
 """pages of a walk; 0: to its end"""
@@ -41,18 +41,23 @@ _WORDS = (
 
 
 def arrivals(plan: LoadPlan) -> list[Arrival]:
-    """All arrivals of the plan in order of time."""
-    written = posts(plan)
+    """All arrivals of the plan in order of time: those of its rates, and those of its trace."""
+    by_rate = (reads(plan), posts(plan), celebrity_posts(plan), panel_ops(plan))
+    by_trace = of_trace(plan, Counter(arrival.kind for arrival in chain(*by_rate)))
+    written = sorted((a for a in (*by_rate[1], *by_trace) if a.kind is ArrivalKind.POST), key=_in_time)
     touched = touches(plan, written)
     again = repeats(plan, written, {touch.target for touch in touched})
-    groups = (reads(plan), written, celebrity_posts(plan), signups(plan), edge_changes(plan), touched, again)
-    return sorted(chain(*groups, panel_ops(plan)), key=lambda a: (a.due_ns, a.kind, a.number))
+    return sorted(chain(*by_rate, by_trace, signups(plan), edge_changes(plan), touched, again), key=_in_time)
+
+
+def _in_time(arrival: Arrival) -> tuple[int, ArrivalKind, int]:
+    return arrival.due_ns, arrival.kind, arrival.number
 
 
 def reads(plan: LoadPlan) -> list[Arrival]:
-    """Feed reads, a Poisson process from the start of the warm-up: 80 % by panel sessions, the others by readers."""
+    """Feed reads from the start of the warm-up: 80 % by panel sessions, the others by readers."""
     generator = rng(plan.seed, "load", "reads")
-    due = poisson(generator, plan.rates.reads_per_s, plan.start_ns, plan.end_ns)
+    due = due_times(generator, plan.rates.reads_per_s, plan.start_ns, plan.end_ns)
     panel = _share(generator, len(due), PANEL_READS, bool(plan.panel), bool(plan.readers))
     actors = generator.integers(0, 1 << 31, len(due))
     limits = generator.choice(PAGE_SIZES, len(due))
@@ -73,9 +78,9 @@ def reads(plan: LoadPlan) -> list[Arrival]:
 
 
 def posts(plan: LoadPlan) -> list[Arrival]:
-    """Posts of ordinary authors, a Poisson process: 25 % by panel sessions, the others by posters (or newcomers)."""
+    """Posts of ordinary authors from the start of the warm-up: 25 % by the panel, others by posters (or newcomers)."""
     generator = rng(plan.seed, "load", "posts")
-    due = poisson(generator, plan.rates.posts_per_s, plan.start_ns, plan.end_ns)
+    due = due_times(generator, plan.rates.posts_per_s, plan.start_ns, plan.end_ns)
     panel = _share(generator, len(due), PANEL_POSTS, bool(plan.panel), bool(plan.posters))
     actors = generator.integers(0, 1 << 31, len(due))
     return [
@@ -85,12 +90,12 @@ def posts(plan: LoadPlan) -> list[Arrival]:
 
 
 def celebrity_posts(plan: LoadPlan) -> list[Arrival]:
-    """Posts of the celebrities in turn, at exact intervals; the first one interval into the warm-up."""
-    rate = plan.rates.celebrity_posts_per_s
-    if not plan.celebrities or rate <= 0:
-        return []
-    gap_ns = round(1e9 / rate)
-    due = constant(rate, plan.start_ns + gap_ns, plan.end_ns)
+    """Posts of the celebrities in turn, at exact intervals if not said otherwise; the first one interval on."""
+    rate = plan.rates.celebrity_posts_per_s if plan.celebrities else 0.0
+    start_ns = plan.start_ns
+    if is_even(rate, EVEN):
+        start_ns = one_interval_on(rate, start_ns, plan.end_ns)
+    due = due_times(rng(plan.seed, "load", "celebrity"), rate, start_ns, plan.end_ns, EVEN)
     return [
         Arrival(due_ns=int(at), kind=ArrivalKind.CELEBRITY, number=i, actor=i % len(plan.celebrities))
         for i, at in enumerate(due)
@@ -98,9 +103,9 @@ def celebrity_posts(plan: LoadPlan) -> list[Arrival]:
 
 
 def panel_ops(plan: LoadPlan) -> list[Arrival]:
-    """Replies, likes and probes of panel sessions, each a Poisson process from t0: by then pages have been seen."""
+    """Replies, likes and probes of panel sessions, from t0: by then pages have been seen."""
     rates = plan.rates
-    wanted = {
+    wanted: dict[ArrivalKind, Rate] = {
         ArrivalKind.REPLY: rates.replies_per_s,
         ArrivalKind.LIKE: rates.likes_per_s,
         ArrivalKind.PROBE: rates.probes_per_s if plan.probes else 0.0,
@@ -108,9 +113,9 @@ def panel_ops(plan: LoadPlan) -> list[Arrival]:
     return [arrival for kind, rate in wanted.items() for arrival in _by_the_panel(plan, kind, rate)]
 
 
-def _by_the_panel(plan: LoadPlan, kind: ArrivalKind, rate: float) -> list[Arrival]:
+def _by_the_panel(plan: LoadPlan, kind: ArrivalKind, rate: Rate) -> list[Arrival]:
     generator = rng(plan.seed, "load", str(kind))
-    due = poisson(generator, rate if plan.panel else 0.0, 0, plan.end_ns)
+    due = due_times(generator, rate if plan.panel else 0.0, 0, plan.end_ns)
     actors = generator.integers(0, 1 << 31, len(due))
     return [
         Arrival(
@@ -133,13 +138,13 @@ def _variant(plan: LoadPlan, number: int, due_ns: int) -> str:
 
 
 def signups(plan: LoadPlan) -> list[Arrival]:
-    """Sign-ups of users who have not joined yet, in random order: on the real curve over the phases, or Poisson."""
+    """Sign-ups of users who have not joined yet, in random order: on the real curve over the phases, or at a rate."""
     newcomers = np.setdiff1d(np.arange(plan.users), np.fromiter(plan_users(plan), dtype=np.int64))
     generator = rng(plan.seed, "load", "signups")
     if plan.rates.signup_curve:
         due = curve(time_share, len(newcomers), 0, plan.end_ns)
     else:
-        due = poisson(generator, plan.rates.signups_per_s, plan.start_ns, plan.end_ns)[: len(newcomers)]
+        due = due_times(generator, plan.rates.signups_per_s, plan.start_ns, plan.end_ns)[: len(newcomers)]
     order = generator.permutation(newcomers)
     return _signups(due, order)
 

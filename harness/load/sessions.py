@@ -85,11 +85,11 @@ class Roster:
         """Whether the group has anybody."""
         return bool(self._sessions)
 
-    def take(self, preferred: int) -> Session:
-        """A free session: the preferred one, or the next. When all are busy the preferred user opens one more client,
-        so that a slow target does not slow the arrivals. Give it back.
+    def take(self, preferred: int, region: str = "") -> Session:
+        """A free session: the preferred one, or the next (where a region is named, of those there). When all are busy
+        the preferred user opens one more client, so that a slow target does not slow the arrivals. Give it back.
         """
-        session = self.take_fitting(preferred, anybody)
+        session = self.take_fitting(preferred, (lambda s: s.region == region) if region else anybody)
         return session or self._another_client(self._sessions[preferred % len(self._sessions)])
 
     def take_fitting(self, preferred: int, fits: Callable[[Session], bool]) -> Session | None:

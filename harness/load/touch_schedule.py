@@ -18,7 +18,7 @@ import numpy as np
 from harness.core.clock import NS_PER_S
 from harness.core.seeds import rng
 from harness.load.arrival_kinds import TOUCHES, Arrival, ArrivalKind
-from harness.load.arrivals import poisson
+from harness.load.arrivals import due_times
 from harness.load.plan import LoadPlan
 
 TOUCH_AGE_S = 6.0
@@ -40,7 +40,7 @@ def touches(plan: LoadPlan, posts: list[Arrival]) -> list[Arrival]:
     generator = rng(plan.seed, "load", "touches")
     rates = plan.rates
     wanted = zip(TOUCHES, (rates.deletes_per_s, rates.hides_per_s, rates.moderations_per_s), strict=True)
-    due = [(int(at), kind) for kind, rate in wanted for at in poisson(generator, rate, 0, plan.end_ns)]
+    due = [(int(at), kind) for kind, rate in wanted for at in due_times(generator, rate, 0, plan.end_ns)]
     found: list[Arrival] = []
     for (at, kind), post in _with_posts(generator, sorted(due), posts, TOUCH_AGE_S, set()):
         touch = Arrival(due_ns=at, kind=kind, number=len(found), actor=post.actor, panel=post.panel, target=post.number)
@@ -51,7 +51,7 @@ def touches(plan: LoadPlan, posts: list[Arrival]) -> list[Arrival]:
 def repeats(plan: LoadPlan, posts: list[Arrival], touched: set[int]) -> list[Arrival]:
     """Posts sent once more, from t0; never those whose numbers are `touched`."""
     generator = rng(plan.seed, "load", "repeats")
-    due = [(int(at), ArrivalKind.REPEAT) for at in poisson(generator, plan.rates.repeats_per_s, 0, plan.end_ns)]
+    due = [(int(at), ArrivalKind.REPEAT) for at in due_times(generator, plan.rates.repeats_per_s, 0, plan.end_ns)]
     chosen = _with_posts(generator, due, posts, REPEAT_AGE_S, set(touched))
     return [
         Arrival(due_ns=at, kind=kind, number=i, actor=post.actor, panel=post.panel, target=post.number)

@@ -28,7 +28,7 @@ class ReaderUser(PooledUser):
         """One page."""
         if arrival.panel:
             panel = self.load.panel
-            session = panel.take(arrival.actor)
+            session = panel.take(arrival.actor, arrival.region)
             try:
                 self.read(session, due_ns, arrival.limit, arrival.pages)
             finally:
@@ -64,7 +64,7 @@ class PosterUser(PooledUser):
 
     def post_from(self, roster: Roster, arrival: Arrival, due_ns: int) -> None:
         """One post by a free session of the roster."""
-        session = roster.take(arrival.actor)
+        session = roster.take(arrival.actor, arrival.region)
         try:
             self.post_as(session, arrival, due_ns)
         finally:

@@ -29,6 +29,7 @@ from chaos.timeline import DueFault, due_faults
 from harness.contract.profile import Profile, require_loopback
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.errors import UnavailableError, UsageError
+from harness.core.rate_shapes import peak_per_s
 from harness.core.scenario import Phase, Scenario
 from harness.core.verdict import Verdict
 from harness.judge.expressions import Slo, parse_expectations
@@ -142,7 +143,7 @@ class Execution:
         stages.link_latest(self.run)
         spec = self.request.scenario.population
         self.population = make_population(spec, self.request.scenario.seed)
-        self.scenario = resolved(self.request.scenario, self.population)
+        self.scenario = stages.keep_trace(self.run, resolved(self.request.scenario, self.population))
         self.progress.slos = parse_expectations(self.scenario.expect).slos
         stages.write_request(self.run, self.request, self.scenario)
         write_population(self.population, self.scenario.population, self.scenario.seed, self.run.population)
@@ -196,7 +197,7 @@ class Execution:
         write_tokens(tokens_file, self.tokens)
         write_token_files(self.profile, self.run.path, plan, self.tokens)
         write_plan(plan_file, plan)
-        await undo.enter_async_context(null_probe(self.run, self.scenario.load.reads_per_s))
+        await undo.enter_async_context(null_probe(self.run, peak_per_s(plan.rates.reads_per_s)))
         self._say("opening streams")
         load = await undo.enter_async_context(load_processes(self.run, plan_file))
         self.progress.load = load

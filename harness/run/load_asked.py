@@ -6,13 +6,15 @@ What the scenario could not mean without it is an error instead: listeners over 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from harness.contract.profile import Profile
 from harness.core.errors import UnavailableError
-from harness.core.load_rates import LOAD, Load
+from harness.core.load_rates import LOAD, TRACED, Load
 from harness.load.plan import EXPIRED, OTHER_NODE, PROBES, LoadPlan, PlanRegion
+from harness.load.trace import too_late
 
 _NEEDS = {
     "deletes": "delete",
@@ -40,11 +42,15 @@ def load_asked(plan: LoadPlan, profile: Profile) -> LoadPlan:
     """
     _require_edges(plan, profile)
     reasons = dict(_reasons(plan.rates, profile))
-    fields = {LOAD[rate][0]: 0.0 for rate in reasons}
+    fields: dict[str, Any] = {LOAD[rate][0]: 0.0 for rate in reasons}
+    if (trace := plan.rates.trace) is not None:
+        done = tuple(kind for kind in trace.kinds if kind not in {TRACED.get(rate) for rate in reasons})
+        fields["trace"] = msgspec.structs.replace(trace, kinds=done)
     wanted = msgspec.structs.replace(plan, cursor_ttl_s=profile.capabilities.cursor_ttl_s)
     without = dict(_probes_left_out(wanted, profile))
     left_out = [f"load.{rate}: {reason}" for rate, reason in reasons.items()]
     left_out += _details(plan.rates, profile)
+    left_out += [late] if (late := too_late(plan)) else []
     if plan.rates.probes_per_s and "probes" not in reasons:
         left_out += [f"{variant} cursors of load.probes: {reason}" for variant, reason in without.items()]
     return msgspec.structs.replace(
@@ -72,7 +78,7 @@ def _require_edges(plan: LoadPlan, profile: Profile) -> None:
 def _reasons(load: Load, profile: Profile) -> Iterator[tuple[str, str]]:
     """Rates that must be 0, each with the reason."""
     for rate, capability in _NEEDS.items():
-        if not getattr(load, LOAD[rate][0]):
+        if not load.asks_for(rate):
             continue
         if not getattr(profile.capabilities, capability):
             yield rate, f"target {profile.name} lacks {capability}"
@@ -94,5 +100,5 @@ def _details(load: Load, profile: Profile) -> Iterator[str]:
     """Parts of what is asked for that are left out."""
     if load.edges_per_s and not profile.capabilities.block:
         yield f"blocks of load.edges: target {profile.name} lacks block"
-    if load.replies_per_s and not profile.capabilities.batch:
+    if load.asks_for("replies") and not profile.capabilities.batch:
         yield f"look-ups of the parents of load.replies: target {profile.name} lacks batch"

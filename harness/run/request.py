@@ -119,7 +119,7 @@ def _with_named_links(profile: Profile, scenario: Scenario) -> Profile:
 def _problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[str]) -> list[str]:
     """Why this scenario cannot be run against this target."""
     problems = _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
-    return problems + _identity_problems(scenario, profile)
+    return problems + _identity_problems(scenario, profile) + _trace_problems(scenario, profile)
 
 
 def _shaped(
@@ -169,6 +169,13 @@ def _catalogue_problems(scenario: Scenario, profile: Profile) -> list[str]:
         if failing.check not in checks:
             problems.append(f"{path}.check: unknown check {failing.check!r}{nearest(failing.check, checks)}")
     return problems
+
+
+def _trace_problems(scenario: Scenario, profile: Profile) -> list[str]:
+    """Regions that the trace names and the target has not."""
+    known, trace = regions_of(profile), scenario.load.trace
+    named = trace.regions if trace is not None else ()
+    return [f"load.trace: unknown region {name!r}{nearest(name, known)}" for name in named if name not in known]
 
 
 def _identity_problems(scenario: Scenario, profile: Profile) -> list[str]:

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import scenarios as scenarios_package
 from harness.core.errors import UsageError, nearest
+from harness.core.load_rates import trace_problems
 from harness.core.scaling import scaled
 from harness.core.scenario import Scenario, parse_scenario
+from harness.load.population import EDGES
+from harness.load.trace import known
 
 SCENARIOS = Path(scenarios_package.__file__).parent
 
@@ -76,11 +81,38 @@ def load_scenario(
 
     Raises UsageError with every problem found.
     """
-    document = scaled(read_document(find_scenario(name_or_path)), scale)
+    path = find_scenario(name_or_path)
+    document = scaled(read_document(path), scale)
+    anchor(document, path.parent)
     override(document, assignments)
     if seed is not None:
         document["seed"] = seed
-    return parse_scenario(document)
+    return with_known_trace(parse_scenario(document))
+
+
+def anchor(document: dict[str, Any], folder: Path) -> None:
+    """Make relative paths of a scenario file relative to its own folder, in place."""
+    load, population = (document.get(key) for key in ("load", "population"))
+    if isinstance(load, dict):
+        table, key = (load["trace"], "path") if isinstance(load.get("trace"), dict) else (load, "trace")
+        if isinstance(table.get(key), str) and table[key]:
+            table[key] = str(folder / table[key])
+    if isinstance(population, dict):
+        graph = population.get("graph")
+        if isinstance(graph, str) and graph.startswith(EDGES):
+            population["graph"] = f"{EDGES}{folder / graph.removeprefix(EDGES)}"
+
+
+def with_known_trace(scenario: Scenario) -> Scenario:
+    """The scenario with what its trace holds. Raises UsageError when it cannot be played."""
+    trace = scenario.load.trace
+    if trace is None:
+        return scenario
+    load = msgspec.structs.replace(scenario.load, trace=known(trace))
+    population = scenario.population
+    if problems := trace_problems(load, panel=population.panel, celebrities=len(population.celebrities)):
+        raise UsageError(problems)
+    return msgspec.structs.replace(scenario, load=load)
 
 
 def toml_value(text: str) -> Any:

@@ -42,6 +42,17 @@ def write_request(run: RunDirectory, request: RunRequest, scenario: Scenario) ->
     run.manifest.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
 
 
+def keep_trace(run: RunDirectory, scenario: Scenario) -> Scenario:
+    """Copy the recorded arrivals into the run: it is played from there, and can be played again."""
+    trace = scenario.load.trace
+    if trace is None:
+        return scenario
+    kept = f"trace{Path(trace.path).suffix}"
+    shutil.copyfile(trace.path, run.path / kept)
+    load = msgspec.structs.replace(scenario.load, trace=msgspec.structs.replace(trace, path=kept))
+    return msgspec.structs.replace(scenario, load=load)
+
+
 def write_profile(run: RunDirectory, profile: Profile) -> None:
     """The resolved profile, for the judge."""
     run.profile.write_bytes(msgspec.json.encode(profile))
