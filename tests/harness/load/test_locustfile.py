@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
+from small_feed import SmallFeed
 
 ROOT = Path(__file__).parents[3]
 LOCUSTFILE = ROOT / "scenarios" / "locustfile.py"
@@ -40,10 +43,26 @@ async def memory_feed(tmp_path: Path) -> AsyncIterator[str]:
 Rows = dict[str, dict[str, str]]
 
 
-async def locust(host: str, out: Path, enough: Callable[[Rows], bool], **environment: str) -> tuple[int, Rows, str]:
+LOCUST = (sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--skip-log-setup")
+
+
+async def locust(
+    host: str, out: Path, enough: Callable[[Rows], bool], *options: str, **environment: str
+) -> tuple[int, Rows, str]:
     """Run Locust headless until its statistics are `enough`: exit code, rows by name, what it said."""
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host, "--headless", "--skip-log-setup"]
-    command += ["-u", "20", "-r", "20", "--csv", str(out / "locust"), "--only-summary"]
+    command = [
+        *LOCUST,
+        "--host",
+        host,
+        "-u",
+        "20",
+        "-r",
+        "20",
+        "--csv",
+        str(out / "locust"),
+        "--only-summary",
+        *options,
+    ]
     process = await asyncio.create_subprocess_exec(
         *command,
         stdout=asyncio.subprocess.PIPE,
@@ -99,3 +118,39 @@ async def test_unknown_identities_fail(memory_feed: str, tmp_path: Path) -> None
     assert code == 1
     assert rows["signup"]["Failure Count"] == "20"
     assert "feed" not in rows
+
+
+@pytest.mark.nightly
+async def test_locusts_own_master_and_workers_share_the_identities_out(small_feed: SmallFeed, tmp_path: Path) -> None:
+    joined: list[int] = []
+
+    async def slow(request: web.Request) -> None:
+        if request.method == "POST" and request.path == "/v1/users":
+            joined.append(int((await request.json())["identity"]))
+
+    small_feed.slow = slow
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    words = [*LOCUST, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+    silent = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    workers = [await asyncio.create_subprocess_exec(*words, **silent, env=environment) for _ in range(2)]
+    try:
+        options = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
+        code, rows, said = await locust(
+            small_feed.url,
+            tmp_path,
+            lambda rows: requests(rows, "signup") == 20 and requests(rows, "feed") > 20,
+            *options,
+        )
+        assert code == 0, said
+        assert rows["Aggregated"]["Failure Count"] == "0"
+        assert [await asyncio.wait_for(worker.wait(), 20) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            if worker.returncode is None:
+                worker.kill()
+            await worker.wait()
+    of_each = [[number for number in joined if number % 97 == worker] for worker in (0, 1)]
+    assert sorted(joined) == sorted(of_each[0] + of_each[1]) == sorted(set(joined))
+    assert [len(numbers) for numbers in of_each] == [10, 10]
