@@ -1,7 +1,7 @@
 """Open-loop work: hands each arrival to a free Locust user when it is due, and keeps the honest counts.
 
 One queue for each class of users. An arrival that finds no free user makes the pool grow; beyond the limit it
-waits, and counts as late; when as many wait as there are users, it is dropped, and counted. Nothing here talks HTTP.
+waits, and counts as late; when as many wait as there may be users, it is dropped, and counted. Nothing here talks HTTP.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Work:
         pool = self._pool_of[arrival.kind]
         if pool.exhausted and pool.users < self._limit:
             self._add_users(pool, self._name_of[arrival.kind], min(GROWTH, self._limit - pool.users))
-        if pool.exhausted and pool.waiting >= self._limit:
+        if pool.busy + pool.waiting >= pool.users + self._limit:
             self.dropped += 1
             return
         pool.queue.put(arrival)
