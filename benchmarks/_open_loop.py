@@ -103,8 +103,8 @@ class Tally(msgspec.Struct):
 def _percentiles_ms(latencies_s: list[float]) -> dict[str, float]:
     if not latencies_s:
         return {}
-    p50, p99, most = np.percentile(np.array(latencies_s) * 1e3, (50, 99, 100)).round(1).tolist()
-    return {"p50": p50, "p99": p99, "max": most}
+    p50, p95, p99, most = np.percentile(np.array(latencies_s) * 1e3, (50, 95, 99, 100)).round(1).tolist()
+    return {"p50": p50, "p95": p95, "p99": p99, "max": most}
 
 
 class Connection(asyncio.Protocol):
