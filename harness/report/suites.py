@@ -47,7 +47,8 @@ def headline(suite: Suite) -> str:
         words.append(f"{caught} of {len(planted)} failed as they have to")
     words.append(f"in {duration(suite.took_s)}")
     missing = suite.wanted - len(suite.runs)
-    return f"{', '.join(words)}; {missing} runs were not made: {suite.ended}." if missing else f"{', '.join(words)}."
+    unmade = "1 run was" if missing == 1 else f"{missing} runs were"
+    return f"{', '.join(words)}; {unmade} not made: {suite.ended}." if missing else f"{', '.join(words)}."
 
 
 def duration(seconds: float) -> str:

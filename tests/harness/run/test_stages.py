@@ -1,6 +1,6 @@
 """Healing touches only run directories, and `latest` only when it is a link."""
 
-from harness.record.run_directory import RunDirectory
+from harness.record.run_directory import SUITE, RunDirectory
 from harness.run.stages import heal_older_runs, link_latest
 
 
@@ -22,6 +22,25 @@ def test_folders_that_are_no_runs_are_left_alone(tmp_path):
     (tmp_path / "project" / "ledger.jsonl").write_text("not a ledger")
     heal_older_runs(tmp_path)
     assert (tmp_path / "project" / "stack").is_dir()
+
+
+def test_runs_of_a_suite_are_healed_with_those_beside_it(tmp_path):
+    suite = tmp_path / "20260101-120000-suite"
+    run, other = make_run(suite / "01-cache-kill"), make_run(tmp_path / "project" / "old")
+    (suite / SUITE).write_text("{}")
+    heal_older_runs(tmp_path)
+    assert not (run / "stack").exists()
+    assert (other / "stack").is_dir()  # its folder is no suite
+
+
+def test_a_link_to_a_suite_is_not_followed(tmp_path):
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    run = make_run(elsewhere / "01-cache-kill")
+    (elsewhere / SUITE).write_text("{}")
+    runs.mkdir()
+    (runs / "suite").symlink_to(elsewhere)
+    heal_older_runs(runs)
+    assert (run / "stack").is_dir()
 
 
 def test_latest_points_at_the_newest_run(tmp_path):
