@@ -4,7 +4,7 @@ Time is in seconds from the start of the first phase. Before it, in the warm-up,
 
     constant ________    ramp ___/‾‾‾    spike ___|‾|___    sine /\/\/\
 
-A shape tells its rate at a time, and its count: the integral of the rate from 0 on. Arrivals come where the count says
+A shape tells its count: the integral of its rate from 0 on. Arrivals come where the count says
 (`harness.load.arrivals`), so the same few lines make a schedule of every shape.
 """
 
@@ -42,10 +42,6 @@ class Constant(_Shape, kw_only=True, frozen=True, tag="constant"):
         """The highest rate."""
         return self.rate_per_s
 
-    def per_s(self, at_s: Floats) -> Floats:
-        """The rate at these times."""
-        return np.full_like(at_s, self.rate_per_s)
-
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
         return self.rate_per_s * at_s
@@ -68,11 +64,6 @@ class Ramp(_Shape, kw_only=True, frozen=True, tag="ramp"):
     def peak_per_s(self) -> float:
         """The highest rate."""
         return max(self.from_per_s, self.to_per_s)
-
-    def per_s(self, at_s: Floats) -> Floats:
-        """The rate at these times."""
-        share: Floats = np.clip((at_s - self.at_s) / self.over_s, 0, 1)
-        return self.from_per_s + (self.to_per_s - self.from_per_s) * share
 
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
@@ -98,11 +89,6 @@ class Spike(_Shape, kw_only=True, frozen=True, tag="spike"):
     at_s: float
     for_s: float
 
-    def per_s(self, at_s: Floats) -> Floats:
-        """The rate at these times."""
-        is_high = (at_s >= self.at_s) & (at_s < self.at_s + self.for_s)
-        return np.where(is_high, self.peak_per_s, self.base_per_s)
-
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
         high: Floats = np.clip(at_s - self.at_s, 0, self.for_s)
@@ -127,10 +113,6 @@ class Sine(_Shape, kw_only=True, frozen=True, tag="sine"):
     def peak_per_s(self) -> float:
         """The highest rate."""
         return self.mean_per_s + self.amplitude_per_s
-
-    def per_s(self, at_s: Floats) -> Floats:
-        """The rate at these times."""
-        return self.mean_per_s + self.amplitude_per_s * np.sin(self._angle(at_s))
 
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""

@@ -35,8 +35,8 @@ KINDS = tuple(TRACED.values())
 PANEL_SHARES = {"read": PANEL_READS, "post": PANEL_POSTS, "celebrity": 0.0, "reply": 1.0, "like": 1.0}
 """share of the actors of each kind that are panel sessions, as with rates"""
 LONGEST_LINE = 4096
-MOST_ARRIVALS = 5_000_000
-"""within a run: as many ops as can be judged"""
+MOST_ARRIVALS = 2_000_000
+"""within a run: each load process holds them, some 400 MB then"""
 MOST_LIMIT = 50
 _BITS = 1 << 32
 
