@@ -14,6 +14,7 @@ from harness.core.errors import ExitCode, FeedstormError, foremost, nearest
 
 COMMANDS = {
     "run": ("run", "Run a scenario against a target and judge it."),
+    "worker": ("machines", "Make load for a run that another machine leads."),
     "scenarios": ("inspect", "List the scenarios that ship with feedstorm."),
     "suite": ("suite", "Run several scenarios, with one summary and one exit code."),
     "new": ("new", "Write a commented starter file."),

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
+from harness.cli.machines import Machines, with_machines
 from harness.cli.output import RUNS, find_run, json_option, judged_runs, messages, print_json
 from harness.cli.repeat import run_once, run_repeatedly
 from harness.contract.profile import Profile
@@ -39,6 +40,7 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
 @click.option("--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run it N times, one after the other.")
 @click.option("--baseline", metavar="RUN", help="Compare with an older run (or its repeats) at the end.")
+@with_machines
 @click.option("--replay", metavar="RUN", help="Play the faults recorded in an older run, at the same times, no others.")
 @json_option
 def run(
@@ -55,6 +57,7 @@ def run(
     repeat: int,
     baseline: str | None,
     replay: str | None,
+    machines: Machines,
     as_json: bool,
 ) -> None:
     """Run a scenario against a target and judge it.
@@ -69,6 +72,7 @@ def run(
       feedstorm run region-lag --replay latest                     (its faults once more, whatever the scenario says)
       feedstorm run region-lag --repeat 10                         (how often does each check pass?)
       feedstorm run region-lag --baseline 20260101-120000-region-lag   (and fail when it got worse: docs/gates.md)
+      feedstorm run sse-storm --workers 2                          (two processes make the load: docs/distribution.md)
     """
     directory = run_directory(out, Path(scenario).stem)
     recorded = find_run(replay) if replay is not None else None
@@ -85,6 +89,7 @@ def run(
         adapt=(lambda found: replayed(found, recorded)) if recorded is not None else None,
         scale=scale,
     )
+    request = machines.applied_to(request, repeat)
     older = tuple(judged_runs(baseline)) if baseline is not None else ()
     if repeat > 1:
         run_repeatedly(request, repeat, older, as_json)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -232,10 +232,16 @@ def require_loopback(profile: Profile, allow_hosts: Collection[str] = ()) -> Non
     problems = [
         f"{where}: {host} is not this machine; allow it with --allow-host {host}"
         for where, host in _hosts(profile)
-        if host not in allow_hosts and not _is_loopback(host)
+        if host not in allow_hosts and not is_loopback(host)
     ]
     if problems:
         raise UsageError(problems)
+
+
+def strangers(urls: Iterable[str], allow_hosts: Collection[str] = ()) -> list[str]:
+    """Hosts of URLs that are neither this machine nor allowed."""
+    hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)
+    return [host for host in hosts if host not in allow_hosts and not is_loopback(host)]
 
 
 def _hosts(profile: Profile) -> Iterator[tuple[str, str]]:
@@ -268,7 +274,8 @@ def _host_of(value: Any) -> str:
     return host.strip("[]") if colon and port.isdigit() and "/" not in host else ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or number alone."""
     if host == "localhost":
         return True
     try:

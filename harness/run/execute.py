@@ -51,7 +51,9 @@ from harness.run.judging import judge_and_store
 from harness.run.live import announce
 from harness.run.live_slos import parse_stop
 from harness.run.load_asked import load_asked, plan_regions
+from harness.run.load_parts import workers_problems
 from harness.run.load_processes import LoadProcesses, load_processes, null_probe
+from harness.run.machines import Machine, master
 from harness.run.request import RunRequest, fault_problems
 from harness.run.scrape import scrape
 from harness.run.stream_users import forget_tokens, with_token_files, write_token_files
@@ -100,6 +102,8 @@ class Execution:
     ending: Ending = field(default_factory=Ending)
     """ends the phases before their time"""
     tokens: dict[int, str] = field(default_factory=dict)
+    machines: list[Machine] = field(default_factory=list)
+    """workers of other machines"""
     progress: Progress = field(init=False)
 
     async def execute(self) -> Verdict:
@@ -113,6 +117,7 @@ class Execution:
             self._prepare()
             async with AsyncExitStack() as undo:
                 undo.enter_context(being_written(self.run.history))
+                await self._meet_workers(undo)
                 await self._start_target(undo)
                 await self._load_and_break(undo)
             self._say("judging")
@@ -147,6 +152,18 @@ class Execution:
         self.progress.slos = parse_expectations(self.scenario.expect).slos
         stages.write_request(self.run, self.request, self.scenario)
         write_population(self.population, self.scenario.population, self.scenario.seed, self.run.population)
+
+    async def _meet_workers(self, undo: AsyncExitStack) -> None:
+        """Workers of other machines join before the target is started."""
+        request = self.request
+        if request.meeting is None:
+            return
+        taking = await undo.enter_async_context(master(request.meeting))
+        await taking.wait(self._say)
+        self.machines = taking.machines
+        processes = request.workers + sum(machine.processes for machine in self.machines)
+        if problems := workers_problems("--workers of all machines", processes, self.scenario.population.panel):
+            raise UsageError(problems)
 
     async def _start_target(self, undo: AsyncExitStack) -> None:
         """Stage 3, and what can only be checked now."""
@@ -199,7 +216,8 @@ class Execution:
         write_plan(plan_file, plan)
         await undo.enter_async_context(null_probe(self.run, peak_per_s(plan.rates.reads_per_s)))
         self._say("opening streams")
-        load = await undo.enter_async_context(load_processes(self.run, plan_file))
+        started = load_processes(self.run, plan_file, workers=self.request.workers, helpers=self.machines)
+        load = await undo.enter_async_context(started)
         self.progress.load = load
         if plan.listeners:
             await load.open_streams(len(plan.listeners), plan.listening.open_per_s)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -21,7 +22,7 @@ MODULES = {"locust": "harness.load.locust_process", "streams": "harness.load.str
 class Part(msgspec.Struct, frozen=True):
     """One load process: it takes part `index` of `count` of what its kind does."""
 
-    kind: str
+    kind: Literal["locust", "streams"]
     index: int
     count: int
 

@@ -178,7 +178,7 @@ class LoadProcesses:
             raise UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted[0]}: {why}")
 
     async def open_streams(self, listeners: int, per_s: float) -> None:
-        """Open every listener's stream, `per_s` a second. Raises UnavailableError when some cannot be opened in time."""
+        """Open every listener's stream, `per_s` a second. Raises UnavailableError when some do not open in time."""
         for engine in self.engines:
             engine.send({"cmd": "open"})
         limit_s = OPEN_TIMEOUT_S + listeners / per_s

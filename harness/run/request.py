@@ -21,6 +21,7 @@ from harness.judge.invariants import CHECKERS
 from harness.judge.tolerance import parse_tolerance
 from harness.record.run_directory import RunDirectory
 from harness.run.live_slos import parse_stop
+from harness.run.machines import Meeting
 from harness.run.scenario_file import load_scenario
 from harness.run.stream_users import with_token_files
 
@@ -40,6 +41,10 @@ class RunRequest:
     """faults come by hand, and the operator says when it ends"""
     baseline: tuple[RunDirectory, ...] = ()
     """judged runs that it is compared with at its end"""
+    workers: int = 1
+    """Locust processes on this machine"""
+    meeting: Meeting | None = None
+    """where workers of other machines join; None: this machine makes all the load"""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
