@@ -121,6 +121,8 @@ class Machine:
         finally:
             sending.cancel()
             self._inbox.close()
+            if self._run is not None:
+                self._expected(self._run)[GENERATOR].unlink(missing_ok=True)
             self.is_lost = not self.has_delivered
             self._over.set()
             for member, _ in self._members.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
 import signal
@@ -33,10 +34,21 @@ from harness.record.frames import read_segment
 from harness.record.parquet import open_history
 from harness.record.run_directory import RunDirectory
 from harness.run import machines
-from harness.run.link import PATH, Hello, Link, LinkLost, Proof, network_name
+from harness.run.link import (
+    PATH,
+    VERSION,
+    Challenge,
+    Delivered,
+    Hello,
+    Link,
+    LinkLost,
+    Proof,
+    Said,
+    network_name,
+)
 from harness.run.load_parts import Part
 from harness.run.load_processes import LoadProcesses, load_processes
-from harness.run.machines import Master, Meeting, master
+from harness.run.machines import Machine, Master, Meeting, master
 from harness.run.secret import WORKER, proof
 from harness.run.worker import Offer, work
 
@@ -311,20 +323,65 @@ async def test_a_worker_loads_only_what_it_was_allowed_to(
     assert list(scratch.iterdir()) == []
 
 
-async def test_a_worker_elsewhere_is_not_sent_to_a_loopback_address(plan: LoadPlan) -> None:
-    """There it would be somebody else's."""
+@asynccontextmanager
+async def by_hand(network: str = "") -> AsyncIterator[tuple[Machine, Link]]:
+    """A worker whose every word we say: the master's end and ours."""
     async with AsyncExitStack() as undo:
         taking = await undo.enter_async_context(master(MEETING))
         http = await undo.enter_async_context(aiohttp.ClientSession())
         socket = await undo.enter_async_context(http.ws_connect(f"http://127.0.0.1:{taking.port}{PATH}"))
         link = Link(socket)
-        await link.tell(Hello(1, "0" * 64, 1, "another machine"))
-        nonce = msgspec.json.decode((await socket.receive()).data)["nonce"]
-        await link.tell(Proof(proof(MEETING.secret, WORKER, nonce, "0" * 64)))
+        await link.tell(Hello(VERSION, "0" * 64, 1, network or network_name()))
+        challenge = await link.expect(Challenge)
+        await link.tell(Proof(proof(MEETING.secret, WORKER, challenge.nonce, "0" * 64)))
         await taking.wait(lambda text: None, WAIT_S)
-        run, parts = plan.directory, [Part("locust", 0, 1)]
+        yield taking.machines[0], link
+
+
+async def test_a_worker_elsewhere_is_not_sent_to_a_loopback_address(plan: LoadPlan) -> None:
+    """There it would be somebody else's."""
+    run = plan.directory
+    async with by_hand("another machine") as (machine, _):
         with pytest.raises(UnavailableError, match="cannot reach a target at a loopback address"):
-            await taking.machines[0].begin(run, run.path / "plan.json", parts)
+            await machine.begin(run, run.path / "plan.json", [Part("locust", 0, 1)])
+
+
+WHOLE = {
+    "history/locust-0.jsonl": b"",
+    "histograms/locust-0.hlog": b"",
+    "generator": b'{"process":"locust-0","completed":true}',
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (WHOLE, ""),
+        ({}, "not everything was handed over: generator, histograms/locust-0.hlog, history/locust-0.jsonl"),
+        (WHOLE | {"history/locust-1.jsonl": b""}, "file 'history/locust-1.jsonl' was not expected"),
+        (WHOLE | {"../verdict.json": b"{}"}, "was not expected"),
+        (WHOLE | {"generator": b'{"process":"locust-1","completed":true}'}, "no process of its own"),
+    ],
+    ids=["whole", "nothing", "of another", "elsewhere", "rows of another"],
+)
+async def test_what_is_handed_over_is_whole_and_its_own_or_its_worker_is_lost(
+    plan: LoadPlan, files: dict[str, bytes], why: str
+) -> None:
+    run = plan.directory
+    async with by_hand() as (machine, link):
+        members = await machine.begin(run, run.path / "plan.json", [Part("locust", 0, 1)])
+        await link.tell(Said("locust-0", '{"state":"done"}'))
+        await until(lambda: members[0].state == "done", "its word came")
+        load = LoadProcesses(members, [machine])
+        assert load.unfinished == ["locust-0"], "done, but nothing of it is here"
+        for name, content in files.items():
+            await link.send_file(name, io.BytesIO(content))
+        await link.tell(Delivered())
+        await load.finish()
+        assert load.unfinished == (["locust-0"] if why else [])
+        assert why in machine.reason
+        assert run.generator.exists() == (not why)
+    assert [path.name for path in run.path.rglob(".*") if path.is_file()] == []
 
 
 def test_a_worker_gets_the_tokens_of_its_own_users_only(make_plan_of: Any) -> None:
