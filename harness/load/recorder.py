@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
 from harness.core.op import OP_METRICS, Op, OpKind, OpOutcome
 from harness.load.plan import LoadPlan
@@ -145,7 +143,7 @@ class Recorder:
 
     def _op_status(self, kind: str, counts: OpCounts) -> dict[str, Any]:
         latencies = self._recent.latencies_ns(kind)
-        p99_ms = float(np.percentile(latencies, 99)) / NS_PER_MS if latencies else 0.0
+        p99_ms = sorted(latencies)[len(latencies) * 99 // 100] / NS_PER_MS if latencies else 0.0
         return {"count": counts.count, "failed": counts.failed, "p99_ms": round(p99_ms, 2)}
 
     def recent_status(self) -> dict[str, Any]:

@@ -24,11 +24,11 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 import uvloop
 
 from harness.core.clock import NS_PER_MS, now_ns
@@ -36,12 +36,16 @@ from harness.core.errors import FeedstormError
 from harness.core.op import OpOutcome
 from harness.core.seeds import rng
 from harness.load.clock_answer import answer_clock
-from harness.load.event_fetch import EventFetch
 from harness.load.habit_timeline import HabitTimeline
 from harness.load.loop_lag import LoopLag
-from harness.load.plan import LoadPlan, read_plan
+from harness.load.no_fetch import NoFetch
+from harness.load.own_part import read_own_plan, read_own_tokens
+from harness.load.plan import LoadPlan
 from harness.load.recorder import Recorder
 from harness.load.stream_fleet import StreamFleet
+
+if TYPE_CHECKING:
+    from harness.load.event_fetch import EventFetch
 
 STATUS_EVERY_S = 1.0
 STATUS_WHILE_OPENING_S = 0.2
@@ -57,25 +61,18 @@ class StreamEngine:
     """One process: its listeners, its records, its state."""
 
     def __init__(self, plan: LoadPlan, name: str, index: int, count: int) -> None:
-        self.plan = plan = _own_part(plan, index, count)
-        self.name, self.state = name, "ready"
-        np.percentile([0.0], 99)  # numpy loads 10 MB at its first percentile: now, not in the middle of the run
+        """`plan` has the listeners of this engine, which is number `index` of `count`."""
+        self.plan, self.name, self.state = plan, name, "ready"
         self.recorder = Recorder(plan, name)
         self.recorder.start(NOT_YET_NS)
         self.lag = LoopLag()
-        tokens = _own_tokens(plan)
-        self.fetch = EventFetch(
-            plan.regions,
-            tokens,
-            self.recorder,
-            plan.fetch_ratio,
-            plan.fetch_jitter_s,
-            rng(plan.seed, "event-fetch", index),
-        )
+        tokens = read_own_tokens(plan)
+        self.fetch = self._fetch(tokens, index)
         self.fleet = StreamFleet(
             plan, tokens, self.recorder, rng(plan.seed, "reconnect", index), self.fetch.event, index
         )
         self.habits = HabitTimeline(self.fleet, plan, rng(plan.seed, "vanish", index))
+        self.plan = msgspec.structs.replace(plan, listeners=(), habits={})  # the fleet has them
         self._engines = count
         self._t0_ns = NOT_YET_NS
         self._end_ns = plan.end_ns
@@ -83,6 +80,15 @@ class StreamEngine:
         self._dropped = 0
         self._stopping = asyncio.Event()
         self._opening = False
+
+    def _fetch(self, tokens: Mapping[int, str], index: int) -> EventFetch | NoFetch:
+        plan = self.plan
+        if not plan.fetch_ratio:
+            return NoFetch()
+        from harness.load.event_fetch import EventFetch
+
+        chance = rng(plan.seed, "event-fetch", index)
+        return EventFetch(plan.regions, tokens, self.recorder, plan.fetch_ratio, plan.fetch_jitter_s, chance)
 
     async def run(self) -> None:
         """The life of the process. Returns when everything is written."""
@@ -214,19 +220,6 @@ class StreamEngine:
         sys.stdout.flush()
 
 
-def _own_part(plan: LoadPlan, index: int, count: int) -> LoadPlan:
-    """The plan with this engine's listeners only: all of them would take more memory than the streams."""
-    listeners = plan.listeners[index::count]
-    users = {user for user, _ in listeners}
-    habits = {user: habit for user, habit in plan.habits.items() if user in users}
-    return msgspec.structs.replace(plan, listeners=listeners, habits=habits)
-
-
-def _own_tokens(plan: LoadPlan) -> dict[int, str]:
-    tokens = plan.read_tokens()
-    return {user: tokens[user] for user, _ in plan.listeners if user in tokens}
-
-
 def read_commands(descriptor: int, loop: asyncio.AbstractEventLoop, take: Any) -> None:
     """Hand lines of the descriptor to the loop, then None. Runs in a thread: standard input may be anything."""
     rest = b""
@@ -238,8 +231,8 @@ def read_commands(descriptor: int, loop: asyncio.AbstractEventLoop, take: Any) -
         loop.call_soon_threadsafe(take, None)
 
 
-async def _run(plan: LoadPlan, name: str, index: int, count: int) -> None:
-    await StreamEngine(plan, name, index, count).run()
+async def _run(plan_path: Path, name: str, index: int, count: int) -> None:
+    await StreamEngine(read_own_plan(plan_path, index, count), name, index, count).run()
 
 
 def main(arguments: list[str]) -> int:
@@ -249,7 +242,7 @@ def main(arguments: list[str]) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        uvloop.run(_run(read_plan(Path(plan_path)), name, int(index), int(count)))
+        uvloop.run(_run(Path(plan_path), name, int(index), int(count)))
     except FeedstormError as error:
         log.error("%s", error)
         return int(error.exit_code)

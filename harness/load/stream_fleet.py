@@ -13,6 +13,7 @@ import itertools
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -53,6 +54,8 @@ TICK_S = 0.005
 SWEEP_S = 0.25
 SWEEPS_A_ROUND = 20
 """a sweep looks for silence among one listener in so many"""
+KNOWN_EVENTS = 256
+"""data of events that is remembered: all listeners of a post get the same"""
 STREAMS_PER_SOURCE = 10_000
 """streams from one 127.x address: a port range holds about 28,000, and reconnections leave ports waiting"""
 CLOSED_BY_US = "closed-by-us"
@@ -101,7 +104,10 @@ class StreamFleet:
         self._randomness = randomness
         self._on_event = on_event
         self._source_net = source_net % 250 + 1
-        self._decode = msgspec.json.Decoder(EventData).decode
+        self._decode = lru_cache(KNOWN_EVENTS)(msgspec.json.Decoder(EventData).decode)
+        self._first_ns, self._every_ns = 0, 0.0
+        self._next = len(self.listeners)
+        """the listener that is due next for the first time, at `_first_ns` + so many times `_every_ns`"""
         self._due: list[tuple[int, int, Listener]] = []
         self._order = itertools.count()
         self._attempts: set[asyncio.Task[None]] = set()
@@ -125,9 +131,16 @@ class StreamFleet:
 
     def open_all(self, rate_per_s: float) -> None:
         """Make every listener due, `rate_per_s` of them each second."""
-        start = now_ns()
-        for place, listener in enumerate(self.listeners):
-            self._schedule(listener, start + round(place * NS_PER_S / rate_per_s))
+        self._first_ns, self._every_ns, self._next = now_ns(), NS_PER_S / rate_per_s, 0
+
+    def _let_in(self, now: int) -> None:
+        """Make those due for the first time whose turn has come; all at once they would take memory."""
+        while self._next < len(self.listeners):
+            due_ns = self._first_ns + round(self._next * self._every_ns)
+            if due_ns > now:
+                return
+            self._schedule(self.listeners[self._next], due_ns)
+            self._next += 1
 
     def count_late_from_now(self) -> None:
         """Forget lateness so far: the opening before a run paces itself, and nothing of it is judged."""
@@ -137,6 +150,7 @@ class StreamFleet:
         """Start due attempts for ever; other work gets its turn after every few of them."""
         while True:
             started = 0
+            self._let_in(now_ns())
             while started < STARTS_IN_A_ROW and len(self._attempts) < CONNECTING:
                 now = now_ns()
                 if not self._due or self._due[0][0] > now:
@@ -169,6 +183,7 @@ class StreamFleet:
     def close_all(self) -> None:
         """End everything; each stream's end is recorded."""
         self._stopping = True
+        self._next = len(self.listeners)
         self._due.clear()
         for task in self._attempts:
             task.cancel()
@@ -330,6 +345,7 @@ class StreamFleet:
         op.since, op.variant = since, self.habits.get(listener.user, "")
         op.token = (connection.parser.first_event_id if connection.parser else None) or ""
         self._recorder.record(op)
+        connection.due_ns = connection.sent_ns = 0  # 64 bytes a stream, of no use any more
 
     def events(self, connection: StreamConnection, events: list[SseEvent]) -> None:
         """Record events; they all arrived when the connection was last heard."""
