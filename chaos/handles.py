@@ -67,6 +67,8 @@ class Handle(msgspec.Struct, kw_only=True, frozen=True):
     """process: URL of the event streams it serves"""
     token_file: str = ""
     """process: bearer tokens of users who may open streams, one a line; readable by its owner only"""
+    reads: str = ""
+    """process: URL of the feed it serves to whoever has a user's token"""
     flags: str = ""
     """process: URL at which its operator reads flags, and below which sets one: http://host:port/path"""
     operator_token_file: str = ""
@@ -90,7 +92,7 @@ class Handle(msgspec.Struct, kw_only=True, frozen=True):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Hosts that chaos would talk to (unix sockets are local by nature)."""
-        urls = (self.ready, self.clock, self.api, self.docker, self.stream, self.flags)
+        urls = (self.ready, self.clock, self.api, self.docker, self.stream, self.reads, self.flags)
         hosts = [urlsplit(url).hostname or "" for url in urls if url and not url.startswith("unix:")]
         servers = (*self.memcached, *([self.redis] if self.redis else []))
         return (*hosts, *(address.rpartition(":")[0] for address in servers))

@@ -22,6 +22,7 @@ from chaos.faults.durable_lock import DurableLock
 from chaos.faults.durable_slow import DurableSlow
 from chaos.faults.fd_exhaustion import FdExhaustion
 from chaos.faults.flag import Flag
+from chaos.faults.greedy_client import GreedyClient
 from chaos.faults.isolate import Isolate
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
@@ -59,6 +60,7 @@ _ALL: tuple[FaultKind[Any], ...] = (
     DiskFull(),
     TornLogTail(),
     SlowReaders(),
+    GreedyClient(),
     MassDisconnect(),
     Latency(),
     Bandwidth(),

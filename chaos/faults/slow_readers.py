@@ -8,7 +8,6 @@ line nor output holds one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from chaos.connections import Connection, established, sockets_of
 from chaos.handles import Handle
 from chaos.kind import FaultError, Parameter, Witness
 from chaos.marks import end_marked, marked, new_mark
+from chaos.tokens import read_tokens
 from harness.core.units import parse_duration_s
 
 MOST_STREAMS = 10_000
@@ -59,7 +59,7 @@ class SlowReaders:
 
     def plan(self, handle: Handle, params: Mapping[str, Any]) -> ReadersPlan:
         """Whether there are users to be had."""
-        _tokens(handle.token_file)
+        read_tokens(handle.token_file)
         if not handle.stream.startswith("http://"):
             raise FaultError(f"{handle.name}: slow-readers speaks plain HTTP, the stream is {handle.stream}")
         return ReadersPlan(
@@ -75,7 +75,7 @@ class SlowReaders:
         """A child opens all of them."""
         job = {
             "url": plan.url,
-            "tokens": _tokens(plan.token_file)[: plan.streams],
+            "tokens": read_tokens(plan.token_file)[: plan.streams],
             "streams": plan.streams,
             "reconnect_s": plan.reconnect_s,
         }
@@ -103,13 +103,3 @@ class SlowReaders:
 
 def _open_streams(plan: ReadersPlan) -> list[Connection]:
     return established(sockets_of(marked(plan.mark)))
-
-
-def _tokens(path: str) -> list[str]:
-    try:
-        tokens = Path(path).read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FaultError(f"{path}: no tokens can be read: {error}") from error
-    if not tokens:
-        raise FaultError(f"{path}: holds no token")
-    return tokens

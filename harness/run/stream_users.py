@@ -1,4 +1,4 @@
-"""Lends users of a run to faults that open streams: a file of their tokens for each handle that serves streams.
+"""Lends users of a run to faults that act as users: a file of tokens for each handle that serves streams or feeds.
 
 A fault gets the path alone; the tokens are in no plan, ledger, command line or log, and their files go with the run.
 """
@@ -19,10 +19,12 @@ from harness.load.plan import PRIVATE_MODE, LoadPlan
 MOST_USERS = 1000
 """of a region"""
 _FIELD = "token_file"
+_SERVES = ("stream", "reads")
+"""fields of a handle that serves users"""
 
 
 def with_token_files(profile: Profile, run: Path) -> Profile:
-    """The profile with a file named for each handle that has a `stream` and no file yet. Writes nothing."""
+    """The profile with a file named for each handle that serves users and has no file yet. Writes nothing."""
     handles = {name: _with_file(handle, run) for name, handle in profile.handles.items()}
     return msgspec.structs.replace(profile, handles=handles)
 
@@ -44,7 +46,8 @@ def forget_tokens(run: Path) -> None:
 
 
 def _with_file(handle: dict[str, Any], run: Path) -> dict[str, Any]:
-    if not handle.get("stream") or not handle.get("region") or handle.get(_FIELD):
+    serves_users = any(handle.get(field) for field in _SERVES)
+    if not serves_users or not handle.get("region") or handle.get(_FIELD):
         return handle
     return {**handle, _FIELD: str(_file(handle, run))}
 

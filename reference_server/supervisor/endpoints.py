@@ -45,6 +45,7 @@ class ProcessHandle(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tru
     durable: str = ""
     log: str = ""
     stream: str = ""
+    reads: str = ""
     flags: str = ""
     operator_token_file: str = ""
 
@@ -135,6 +136,7 @@ def _handles(stack: StackDirectory, plan: Plan, parts: list[Part]) -> dict[str, 
             durable=part.durable,
             log=part.log,
             stream=part.stream,
+            reads=part.reads,
             flags=part.flags,
             operator_token_file=str(stack.operator_token) if part.flags else "",
         )

@@ -42,6 +42,8 @@ class Part:
     """directory of its log, when it has one"""
     stream: str = ""
     """URL of the event streams, when it serves them"""
+    reads: str = ""
+    """URL of a user's feed, when it serves feeds"""
     flags: str = ""
     """URL of the feature flags, when an operator reads and sets them there"""
     stop_signal: signal.Signals = signal.SIGTERM

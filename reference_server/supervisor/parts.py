@@ -120,6 +120,7 @@ def _services(settings: Settings, settings_path: Path, region: Region, kind: str
             durable=str(settings.data(region.name) / FILE_NAME) if kind == "jobs" else "",
             log=str(lanes_folder(Path(settings.directory), region.name)) if kind == "fanout" else "",
             stream=f"http://{HOST}:{region.fep_ports[k]}/v1/stream" if kind == "fep" else "",
+            reads=f"http://{HOST}:{region.api_ports[k]}/v1/feed" if kind == "api" else "",
             flags=f"http://{HOST}:{region.api_ports[k]}/v1/operator/flags" if kind == "api" else "",
         )
 

@@ -168,7 +168,7 @@ HOST_KINDS = (
 )
 STORE_KINDS = (
     *("cache-eviction", "durable-lock", "durable-slow", "queue-pause", "flag", "disk-full", "torn-log-tail"),
-    *("slow-readers", "mass-disconnect", "buffering-proxy"),
+    *("slow-readers", "greedy-client", "mass-disconnect", "buffering-proxy"),
 )
 KIND_NAMES = (
     *("kill", "pause", "cache-flush"),

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
@@ -275,6 +276,32 @@ def _slow_readers(request: pytest.FixtureRequest, folder: Path) -> Case:
     return _checked(case, lambda: unread_streams(target.port) == 0)
 
 
+def feed_target(request: pytest.FixtureRequest, folder: Path) -> Target:
+    """A supervised feed with one user."""
+    target = _python(request, folder, "stub_feed", TOKEN)
+    tokens = folder / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text(f"{TOKEN}\n")
+    target.handle |= {"reads": f"http://127.0.0.1:{target.port}/v1/feed", "token_file": str(tokens)}
+    return target
+
+
+def pages_served(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/served", timeout=5) as answer:
+        return int(answer.read())
+
+
+def _greedy_client(request: pytest.FixtureRequest, folder: Path) -> Case:
+    target = feed_target(request, folder)
+
+    def is_asked(within_s: float) -> bool:
+        before = pages_served(target.port)
+        return soon(lambda: pages_served(target.port) > before, within_s)
+
+    case = Case("greedy-client", target, lambda: is_asked(0.5), {"rate": "200/s"})
+    return _checked(case, lambda: not is_asked(0.3))
+
+
 def _mass_disconnect(request: pytest.FixtureRequest, folder: Path) -> Case:
     if os.geteuid() != 0:
         pytest.skip("to end others' connections takes root")
@@ -319,6 +346,7 @@ _CASES: dict[str, Callable[[pytest.FixtureRequest, Path], Case]] = {
     "disk-full": _disk_full,
     "cache-eviction": _cache_eviction,
     "slow-readers": _slow_readers,
+    "greedy-client": _greedy_client,
     "mass-disconnect": _mass_disconnect,
     "buffering-proxy": _buffering_proxy,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 from chaos_targets import Target, make_case, talk, wait_for
-from store_targets import TOKEN, edge_target, unread_streams
+from store_targets import TOKEN, edge_target, feed_target, pages_served, unread_streams
 from test_store_faults import kill_for_good, planned
 
 from chaos.connections import established, sockets_of
-from chaos.kind import FaultError
+from chaos.faults import KINDS
+from chaos.kind import FaultError, parse_parameters
 from chaos.marks import marked
 from chaos.processes import members
 
@@ -67,6 +69,69 @@ def test_readers_that_are_cut_come_back(request: pytest.FixtureRequest, tmp_path
     wait_for(lambda: unread_streams(target.port) == 5, what="all are back")
     kind.undo(plan)
     assert unread_streams(target.port) == 0
+
+
+# --- the greedy client
+
+
+def test_the_greedy_clients_token_is_nowhere_but_in_requests(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    target = feed_target(request, tmp_path)
+    kind, plan = planned(target, "greedy-client", rate="200/s")
+    kind.inject(plan)
+    (client,) = marked(plan.mark)
+    process = Path(f"/proc/{client.pid}")
+    told = [(process / "cmdline").read_bytes(), (process / "environ").read_bytes(), msgspec.json.encode(plan)]
+    told += [kind.witness(plan, 5).evidence.encode(), kind.undo(plan).encode()]
+    assert not any(TOKEN.encode() in text for text in told)
+
+
+def test_refusals_are_answers_too(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A client that is refused goes on, and its witness tells how often it was."""
+    target = feed_target(request, tmp_path)  # which allows 50 a second
+    kind, plan = planned(target, "greedy-client", rate="300/s")
+    kind.inject(plan)
+    wait_for(lambda: pages_served(target.port) > 200, what="it is well over what is allowed")
+    witness = kind.witness(plan, 5)
+    kind.undo(plan)
+    assert witness.ok, witness.evidence
+    found = re.match(r"(\d+) answers/s of \S+, (\d+)/s of them refusals; asked for: 300/s", witness.evidence)
+    assert found is not None, witness.evidence
+    assert 0 < int(found[2]) <= int(found[1])
+
+
+def test_a_greedy_client_comes_back_to_a_feed_that_was_away(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    target = feed_target(request, tmp_path)
+    kind, plan = planned(target, "greedy-client", rate="100/s")
+    kind.inject(plan)
+    os.kill(target.leader.identity.pid, signal.SIGKILL)
+    wait_for(lambda: target.leader is not None and pages_served_or_none(target.port) > 0, what="it is asked again")
+    kind.undo(plan)
+
+
+def pages_served_or_none(port: int) -> int:
+    try:
+        return pages_served(port)
+    except OSError:
+        return 0
+
+
+def test_it_acts_as_no_more_users_than_there_are(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with pytest.raises(FaultError, match="holds fewer than 2 tokens"):
+        planned(feed_target(request, tmp_path), "greedy-client", users=2)
+
+
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"rate": "0/s"}, "rate: must be more than 0/s and at most 20000/s"),
+        ({"rate": "30000/s"}, "rate: must be more than 0/s and at most 20000/s"),
+        ({"connections": 201}, "connections: must be at most 200"),
+        ({"users": 0}, "users: must be a whole number >= 1"),
+    ],
+)
+def test_what_it_cannot_be_asked_for(params: dict[str, Any], problem: str) -> None:
+    [found] = parse_parameters(KINDS["greedy-client"], params)[1]
+    assert found.startswith(problem)
 
 
 # --- mass disconnect

@@ -15,7 +15,8 @@ HANDLES: dict[str, dict[str, Any]] = {
     "us.fep": {"backend": "process", "stream": "http://127.0.0.1:1/v1/stream", "region": "us"},
     "ap.fep": {"backend": "process", "stream": "http://127.0.0.1:2/v1/stream", "region": "ap"},
     "eu.fep": {"backend": "process", "stream": "http://127.0.0.1:3/v1/stream", "region": "eu", "token_file": "/ours"},
-    "us.api": {"backend": "process", "region": "us"},
+    "us.api": {"backend": "process", "reads": "http://127.0.0.1:4/v1/feed", "region": "us"},
+    "us.graph": {"backend": "process", "region": "us"},
 }
 TOKENS = {user: f"token-{user}" for user in range(2000)}
 
@@ -29,10 +30,10 @@ def profile(tmp_path: Path) -> Profile:
     return with_token_files(Profile(name="t", handles=HANDLES), tmp_path)
 
 
-def test_handles_with_streams_name_a_file_of_the_run(profile: Profile, tmp_path: Path) -> None:
+def test_handles_with_streams_or_feeds_name_a_file_of_the_run(profile: Profile, tmp_path: Path) -> None:
     named = {name: handle.get("token_file") for name, handle in profile.handles.items()}
     files = {"us.fep": str(tmp_path / "tokens.us.txt"), "ap.fep": str(tmp_path / "tokens.ap.txt")}
-    assert named == {**files, "eu.fep": "/ours", "us.api": None}
+    assert named == {**files, "eu.fep": "/ours", "us.api": files["us.fep"], "us.graph": None}
     assert list(tmp_path.iterdir()) == []
 
 
