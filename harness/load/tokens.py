@@ -20,6 +20,7 @@ from harness.load.wire import IMPORT_DONE, ImportAnswer, SignUpAnswer
 
 CONCURRENCY = 64
 TIMEOUT_S = 10.0
+DEADLINE_S, LEAST_PER_S = 120.0, 250.0
 TRIES = 6
 FIRST_RETRY_S = 0.1
 IMPORT_POLL_S = 0.2
@@ -29,13 +30,15 @@ T = TypeVar("T")
 
 
 async def obtain_tokens(
-    plan: LoadPlan, users: Mapping[int, str] | None = None, deadline_s: float = 120.0
+    plan: LoadPlan, users: Mapping[int, str] | None = None, deadline_s: float | None = None
 ) -> dict[int, str]:
     """A token for each user, signed up in the region given with it; by default for all users of the plan.
 
-    Raises UnavailableError when the target refuses one or is not done after `deadline_s`.
+    Raises UnavailableError when the target refuses one or is not done in time: by default two minutes, and a second more
+    for each 250 users.
     """
     users = plan_users(plan) if users is None else users
+    deadline_s = DEADLINE_S + len(users) / LEAST_PER_S if deadline_s is None else deadline_s
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as http:
