@@ -34,8 +34,8 @@ async def obtain_tokens(
 ) -> dict[int, str]:
     """A token for each user, signed up in the region given with it; by default for all users of the plan.
 
-    Raises UnavailableError when the target refuses one or is not done in time: by default two minutes, and a second more
-    for each 250 users.
+    Raises UnavailableError when the target refuses one or is not done in time: by default two minutes, and a second
+    more for each 250 users.
     """
     users = plan_users(plan) if users is None else users
     deadline_s = DEADLINE_S + len(users) / LEAST_PER_S if deadline_s is None else deadline_s
