@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from harness.judge.suites import Suite, SuiteRun
 from harness.record.run_directory import SUITE
 from harness.report import suites as report
 from harness.report.wording import headline
+from harness.run.load_parts import MOST_WORKERS, workers_problems
 from harness.run.request import RunRequest, read_request
 from harness.run.stages import heal_older_runs
 from harness.selftest.matrix import cells_of
@@ -60,6 +62,7 @@ class Options(NamedTuple):
     scale: float = 1.0
     preset: str | None = None
     allow_hosts: tuple[str, ...] = ()
+    workers: int = 1
 
 
 @click.command()
@@ -71,6 +74,7 @@ class Options(NamedTuple):
 @click.option("--scale", type=float, default=1.0, metavar="FACTOR", help="Make each scenario that many times as large.")
 @click.option("--preset", metavar="NAME", help="A shape the target starts in.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=1, metavar="N", help="As of `feedstorm run`.")
 @click.option("--prove", is_flag=True, help="Run each again with what has to make it fail: does it?")
 @click.option("--fail-fast", is_flag=True, help="End with the first run that does not do what it has to.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-suite.")
@@ -84,6 +88,7 @@ def suite(
     scale: float,
     preset: str | None,
     allow_hosts: tuple[str, ...],
+    workers: int,
     prove: bool,
     fail_fast: bool,
     out: Path | None,
@@ -105,7 +110,7 @@ def suite(
     if (directory / SUITE).exists():
         raise UsageError(f"--out {out}: holds a suite already; choose another directory")
     chosen = list(dict.fromkeys(chosen_scenarios(names, tags)))
-    options = Options(target, assignments, seed, scale, preset, allow_hosts)
+    options = Options(target, assignments, seed, scale, preset, allow_hosts, workers)
     run_suite(plan_suite(chosen, directory, options, prove=prove), directory, fail_fast=fail_fast, as_json=as_json)
 
 
@@ -144,7 +149,7 @@ def _runs_of(name: str, out: Path, made: int, options: Options, prove: bool) -> 
 
 
 def _request(name: str, out: Path, options: Options, failing: Failing | None = None) -> RunRequest:
-    return read_request(
+    request = read_request(
         name,
         options.target,
         options.assignments,
@@ -156,6 +161,10 @@ def _request(name: str, out: Path, options: Options, failing: Failing | None = N
         options.preset,
         scale=options.scale,
     )
+    panel = request.scenario.population.panel
+    if problems := workers_problems(f"--workers {options.workers}", options.workers, panel):
+        raise UsageError(problems)
+    return replace(request, workers=options.workers)
 
 
 def run_suite(

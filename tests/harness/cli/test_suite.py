@@ -234,6 +234,13 @@ def test_all_options_reach_every_run(out: Path) -> None:
     assert (lag.request.scenario.population.users, lag.request.scenario.load.posts_per_s) == (5_000, 9)
 
 
+def test_the_load_of_every_run_is_shared_out(out: Path) -> None:
+    [storm] = plan_suite(["sse-storm"], out, Options(workers=2))
+    assert storm.request.workers == 2
+    with pytest.raises(UsageError, match=r"consistency: --workers 40: 40 processes need population\.panel"):
+        plan_suite(["consistency"], out, Options(workers=40))
+
+
 def test_scenarios_are_named_or_chosen_by_tag() -> None:
     assert chosen_scenarios(["b.toml", "sse-storm"], ()) == ["b.toml", "sse-storm"]
     assert chosen_scenarios((), ()) == chosen_scenarios((), ["ci"])
