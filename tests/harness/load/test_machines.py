@@ -78,8 +78,8 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan(small_feed: SmallFeed, make_plan_of: Any) -> LoadPlan:
-    """Two seconds of posts and reads; tokens and plan lie in the run directory."""
-    made: LoadPlan = make_plan_of(small_feed.url, rates=RATES)
+    """A second of posts and reads; tokens and plan lie in the run directory."""
+    made: LoadPlan = make_plan_of(small_feed.url, rates=RATES, seconds=1.0)
     return laid_out(made)
 
 
@@ -200,7 +200,7 @@ async def test_streams_are_shared_out_as_well(
 async def test_a_worker_that_is_killed_is_lost_and_takes_nobody_with_it(
     small_feed: SmallFeed, make_plan_of: Any, secret: Path, scratch: Path
 ) -> None:
-    plan = laid_out(make_plan_of(small_feed.url, rates=RATES, seconds=4.0))
+    plan = laid_out(make_plan_of(small_feed.url, rates=RATES, seconds=3.0))
     async with master(MEETING) as taking, worker(taking, secret, scratch) as process:
         async with shared(plan, taking) as load:
             load.start(now_ns() + NS_PER_S // 2)
@@ -448,7 +448,7 @@ def sent_of(run: RunDirectory) -> list[list[int]]:
 async def test_a_machine_with_its_own_network_and_clock(
     far_machine: Sequence[str], near_feed: SmallFeed, make_plan_of: Any, secret: Path, scratch: Path
 ) -> None:
-    plan = laid_out(make_plan_of(near_feed.url, rates=RATES))
+    plan = laid_out(make_plan_of(near_feed.url, rates=RATES, seconds=1.0))
     meeting = Meeting(NEAR, 0, 1, SECRET.encode())
     allowed = ("--allow-host", NEAR)
     async with AsyncExitStack() as undo:

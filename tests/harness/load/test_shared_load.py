@@ -168,7 +168,7 @@ def check_who(plan: LoadPlan, found: dict[Asked, Op], wanted: dict[Asked, Arriva
         if arrival.target >= 0 and arrival.kind is not ArrivalKind.EDGE:
             user = authors[f"post-{arrival.target}"]
         same = [other for other in ops if other.user == user and other.id != op.id]
-        assert op.user == user or any(o.sent_ns <= op.sent_ns + NS_PER_S // 10 and o.done_ns >= op.due_ns for o in same)
+        assert op.user == user or any(o.sent_ns <= op.sent_ns + NS_PER_S and o.done_ns >= op.due_ns for o in same)
 
 
 def check_apart(ops: list[Op]) -> None:
