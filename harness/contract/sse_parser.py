@@ -140,7 +140,7 @@ class SseParser:
 def _milliseconds(digits: bytes) -> int:
     """Any number of digits, with zeros before them too."""
     digits = digits.lstrip(b"0")
-    return int(digits or b"0") if len(digits) <= len(str(MAX_RETRY_MS)) else MAX_RETRY_MS
+    return int(digits or b"0") if len(digits) < len(str(MAX_RETRY_MS)) else MAX_RETRY_MS
 
 
 def _text(value: bytes) -> str:

@@ -93,6 +93,7 @@ def test_a_retry_that_is_no_number_is_ignored(value: bytes) -> None:
         (b"007", 7),
         (b"0" * 40 + b"7", 7),
         (b"%d" % MAX_RETRY_MS, MAX_RETRY_MS),
+        (b"%d" % (MAX_RETRY_MS + 1), MAX_RETRY_MS),
         (b"9" * 18, 10**18 - 1),
         (b"9" * 10_000, MAX_RETRY_MS),
     ],
