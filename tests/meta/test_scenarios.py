@@ -1,5 +1,6 @@
 """Every scenario that ships can be run against the reference profile, and says of itself what is true."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,13 @@ import pytest
 from harness.cli.suite import Options, plan_suite
 from harness.cli.tags import tagged
 from harness.core.catalogue import DRAFT, SCHEDULED
+from harness.core.load_rates import LOAD
 from harness.judge.expressions import RECOVERY, parse_expectations
+from harness.load.members import make_plan
+from harness.load.plan import PlanRegion
+from harness.load.population import make_population, resolved
+from harness.load.schedule import arrivals
+from harness.record.run_directory import RunDirectory
 from harness.report.catalogue import markdown
 from harness.run.scenario_file import load_scenario, scenario_paths
 from reference_server.flags import parse_flag
@@ -16,6 +23,7 @@ from reference_server.settings import DEFECTS
 ROOT = Path(__file__).parents[2]
 TAGS = {"ci", "nightly", "gameday", "demo", "draft", "selftest"}
 CI_BUDGET_S = 15 * 60
+REGIONS = {name: PlanRegion(api="http://127.0.0.1:1", stream="http://127.0.0.1:1") for name in ("us-east", "ap-tokyo")}
 each_scenario = pytest.mark.parametrize("name", scenario_paths())
 
 
@@ -47,6 +55,21 @@ def test_what_makes_it_fail_exists_and_is_seen_by_a_check_it_makes(name):
             parse_flag(failing.flag)
         else:
             assert failing.defect in DEFECTS
+
+
+@each_scenario
+def test_what_it_asks_for_arrives(name, tmp_path):
+    """Population, plan and schedule are made as a run makes them."""
+    asked = load_scenario(name)
+    population = make_population(asked.population, asked.seed)
+    plan = make_plan(resolved(asked, population), population, REGIONS, RunDirectory(tmp_path))
+    found = Counter(arrival.kind.value for arrival in arrivals(plan))
+    rates = {key: getattr(asked.load, field) for key, (field, _) in LOAD.items() if key != "signup_curve"}
+    kinds = {"celebrity_posts": "celebrity", "replies": "reply", "moderations": "moderate"}
+    missing = [key for key, rate in rates.items() if rate and not found[kinds.get(key, key.removesuffix("s"))]]
+    assert missing == []
+    assert not asked.load.signup_curve or found["signup"] == asked.population.users
+    assert len(plan.listeners) == asked.population.listeners
 
 
 @each_scenario
