@@ -20,25 +20,18 @@ import numpy as np
 
 from harness.contract.sse_parser import SseEvent
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.listening import LATE_READERS, Habit
+from harness.core.listening import Habit
 from harness.core.op import Op, OpKind, OpOutcome
 from harness.load.half_open import reappear, vanish
-from harness.load.late_connection import RECEIVE_BYTES, LateConnection
+from harness.load.late_connection import LateConnection
 from harness.load.listener import Listener, policy_of
 from harness.load.loop_lag import LATE_NS
 from harness.load.plan import LoadPlan
 from harness.load.recorder import Recorder
 from harness.load.stream_connection import StreamConnection
-from harness.load.stream_endpoint import (
-    StreamEndpoint,
-    begin_connecting,
-    edge_endpoints,
-    finish_connecting,
-    plain_endpoints,
-    refusal,
-    scattered,
-)
+from harness.load.stream_endpoint import StreamEndpoint, finish_connecting, refusal
 from harness.load.stream_response import StreamRequest
+from harness.load.stream_ways import StreamWays
 
 STARTS_IN_A_ROW = 32
 CONNECTING = 256
@@ -56,8 +49,6 @@ SWEEPS_A_ROUND = 20
 """a sweep looks for silence among one listener in so many"""
 KNOWN_EVENTS = 256
 """data of events that is remembered: all listeners of a post get the same"""
-STREAMS_PER_SOURCE = 10_000
-"""streams from one 127.x address: a port range holds about 28,000, and reconnections leave ports waiting"""
 CLOSED_BY_US = "closed-by-us"
 VANISHED, DISCONNECTED = "vanished", "disconnected"
 """why streams of half-open listeners end, and those of a mass disconnect"""
@@ -91,19 +82,15 @@ class StreamFleet:
         """why streams did not open: text -> times"""
         self.bugs: list[str] = []
         """attempts that ended by an error of ours: their listeners are lost"""
-        self.habits = {user: plan.habits[user] for user, _ in plan.listeners if user in plan.habits}
         self.are_late = False
         """late readers read late now"""
-        self._endpoints = plain_endpoints(plan.regions)
-        over_http2 = Habit.HTTP2 in self.habits.values()
-        self._edges = edge_endpoints(plan.regions, plan.ca_file) if over_http2 else {}
+        self._ways = StreamWays(plan, source_net)
         self._tokens = tokens
         self._recorder = recorder
         self._policy = policy_of(plan)
         self._pace_bytes_per_s = plan.listening.slow_bytes_per_s
         self._randomness = randomness
         self._on_event = on_event
-        self._source_net = source_net % 250 + 1
         self._decode = lru_cache(KNOWN_EVENTS)(msgspec.json.Decoder(EventData).decode)
         self._first_ns, self._every_ns = 0, 0.0
         self._next = len(self.listeners)
@@ -223,7 +210,7 @@ class StreamFleet:
     @property
     def half_open(self) -> list[Listener]:
         """Listeners that are to vanish."""
-        return [listener for listener in self.listeners if self.habits.get(listener.user) is Habit.HALF_OPEN]
+        return [listener for listener in self.listeners if self._ways.habit(listener) is Habit.HALF_OPEN]
 
     def lose(self, listener: Listener) -> None:
         """The listener vanishes without a word, and comes back on another connection. Raises OSError."""
@@ -236,33 +223,15 @@ class StreamFleet:
 
     def _attempt(self, listener: Listener, due_ns: int, sent_ns: int) -> None:
         """Connect. A refusal by this machine is known at once, and costs no task: in a storm there are thousands."""
-        habit = self.habits.get(listener.user)
-        endpoint = self._endpoint(listener)
-        little = RECEIVE_BYTES if habit in LATE_READERS else 0
         try:
-            place = endpoint.place(listener.user, listener.failures)
-            sock = begin_connecting(endpoint, place, self._source(listener), little)
+            sock = self._ways.begin(listener)
         except OSError as error:
             self._failed(listener, due_ns, sent_ns, refusal(error), 0)
             return
-        task = asyncio.create_task(self._attach(sock, endpoint, self._connection(listener, due_ns, sent_ns)))
+        connection = self._ways.connection(self, listener, due_ns, sent_ns)
+        task = asyncio.create_task(self._attach(sock, self._ways.endpoint(listener), connection))
         self._attempts.add(task)
         task.add_done_callback(self._attempted)
-
-    def _endpoint(self, listener: Listener) -> StreamEndpoint:
-        http2 = self.habits.get(listener.user) is Habit.HTTP2
-        return (self._edges if http2 else self._endpoints)[listener.region]
-
-    def _connection(self, listener: Listener, due_ns: int, sent_ns: int) -> StreamConnection:
-        habit = self.habits.get(listener.user)
-        if habit is Habit.HTTP2:
-            from harness.load.http2_connection import (
-                Http2Connection,
-            )  # 5 MB that an engine without such listeners saves
-
-            return Http2Connection(self, listener, due_ns, sent_ns)
-        kind = LateConnection if habit in LATE_READERS else StreamConnection
-        return kind(self, listener, due_ns, sent_ns)
 
     async def _attach(self, sock: socket.socket, endpoint: StreamEndpoint, connection: StreamConnection) -> None:
         """Wait until the socket is connected and give it to its protocol; all else happens in callbacks."""
@@ -284,11 +253,6 @@ class StreamFleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.bugs.append(f"{type(error).__name__}: {error}")
 
-    def _source(self, listener: Listener) -> str:
-        """An address of 127/8 for a listener's connections."""
-        sources = 1 + len(self.listeners) // STREAMS_PER_SOURCE
-        return f"127.0.{self._source_net}.{1 + (scattered(listener.user) >> 16) % sources}"
-
     def _schedule(self, listener: Listener, due_ns: int) -> None:
         heapq.heappush(self._due, (due_ns, next(self._order), listener))
 
@@ -308,7 +272,7 @@ class StreamFleet:
             op = self._op(listener, OpKind.STREAM_OPEN, now_ns())
             op.due_ns, op.sent_ns, op.outcome = due_ns, sent_ns, OpOutcome.FAIL
             op.since, op.status, op.error = self._since(listener), status, reason
-            op.variant = self.habits.get(listener.user, "")
+            op.variant = self._ways.habit(listener) or ""
             self._recorder.record(op)
         self._come_back(listener)
 
@@ -319,9 +283,8 @@ class StreamFleet:
         listener = connection.listener
         listener.connection = connection
         self._opening[connection] = None
-        endpoint = self._endpoint(listener)
-        host = endpoint.host_headers[endpoint.place(listener.user, listener.failures)]
-        return StreamRequest(host, endpoint.path, self._tokens.get(listener.user, ""), self._since(listener))
+        host, path = self._ways.host_header(listener), self._ways.endpoint(listener).path
+        return StreamRequest(host, path, self._tokens.get(listener.user, ""), self._since(listener))
 
     def _since(self, listener: Listener) -> str:
         return listener.last_event_id if self._policy.resumes else ""
@@ -330,7 +293,7 @@ class StreamFleet:
         """Bytes a second that a late reader reads now; None: as fast as they come."""
         if not self.are_late:
             return None
-        return 0.0 if self.habits[listener.user] is Habit.STALLED else self._pace_bytes_per_s
+        return 0.0 if self._ways.habit(listener) is Habit.STALLED else self._pace_bytes_per_s
 
     def opened(self, connection: StreamConnection) -> None:
         """The head token is here (or, from a server that sends none, the response)."""
@@ -342,7 +305,7 @@ class StreamFleet:
         self.open += 1
         op = self._op(listener, OpKind.STREAM_OPEN, connection.heard_ns)
         op.due_ns, op.sent_ns, op.status = connection.due_ns, connection.sent_ns, connection.status
-        op.since, op.variant = since, self.habits.get(listener.user, "")
+        op.since, op.variant = since, self._ways.habit(listener) or ""
         op.token = (connection.parser.first_event_id if connection.parser else None) or ""
         self._recorder.record(op)
         connection.due_ns = connection.sent_ns = 0  # 64 bytes a stream, of no use any more
