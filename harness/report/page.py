@@ -37,12 +37,12 @@ from harness.report.wording import (
 TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
     CheckKind.STOP: "Stop conditions",
-    CheckKind.BASELINE: "Against the baseline",
     CheckKind.SLO: "Service levels",
     CheckKind.INVARIANT: "Invariants",
     CheckKind.RECOVERY: "Recovery",
     CheckKind.WITNESS: "Faults took effect",
     CheckKind.GENERATOR: "Load generator",
+    CheckKind.BASELINE: "Against the baseline",
 }
 METRIC_TITLES = {
     "post_to_event": ("Post to event", "From the due time of a post to its event on a follower's stream.", "events"),
