@@ -169,13 +169,14 @@ class Execution:
         """Stage 3, and what can only be checked now."""
         self._say("starting the target")
         request, users = self.request, self.population.users
-        up = target_up(request.profile, self.run, users, request.defects, request.flags)
-        self.profile = with_token_files(await undo.enter_async_context(up), self.run.path)
+        if (resolved := request.running) is None:
+            up = target_up(request.profile, self.run, users, request.defects, request.flags)
+            resolved = await undo.enter_async_context(up)
+        self.profile = with_token_files(resolved, self.run.path)
         require_loopback(self.profile, request.allow_hosts)
         stages.write_profile(self.run, self.profile)
         self.phases = self._planned() if self.request.has_handles else self.request.phases
-        takes_population = request.profile.start and "{population}" in " ".join(request.profile.start.command)
-        if not takes_population and self.scenario.population.joined == "all":
+        if not request.is_populated and self.scenario.population.joined == "all":
             self._say("signing users up, following")
             await stages.create_population(self.profile, self.population)
 

@@ -45,6 +45,8 @@ class RunRequest:
     """Locust processes on this machine"""
     meeting: Meeting | None = None
     """where workers of other machines join; None: this machine makes all the load"""
+    running: Profile | None = None
+    """the target, when it is up already and has this population; None: the run starts it, or connects to it"""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -56,6 +58,12 @@ class RunRequest:
         """Whether faults are due by plan."""
         drawn = self.has_handles and self.scenario.chaos is not None
         return drawn or any(phase.faults for phase in self.phases)
+
+    @property
+    def is_populated(self) -> bool:
+        """Whether the target has the population by itself, or takes it at its start."""
+        start = self.profile.start
+        return self.running is not None or (start is not None and "{population}" in " ".join(start.command))
 
     @property
     def has_handles(self) -> bool:

@@ -1,0 +1,173 @@
+"""The steps of a search for capacity: one run each, over one undisturbed phase, against a target that stays up between
+them where it may.
+
+A target is kept after a step that held, when nothing that a step does changes whom the next one takes for granted
+(sign-ups, edges). After any other it is ended, and the next step gets a fresh one: what an overload left behind would
+be judged there. A kept target has the posts of the steps before; those are no posts of the run to its checkers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from harness.contract.profile import Profile
+from harness.core.rate_shapes import peak_per_s
+from harness.core.scenario import Phase, Scenario, Stop
+from harness.core.verdict import Verdict
+from harness.judge.capacity import Answer, Goodput, answer_of
+from harness.judge.case import read_case
+from harness.judge.expressions import RECOVERY, parse_selection, parse_threshold
+from harness.judge.goodput import goodput_of
+from harness.judge.saturation import Pressure, Usage, pressures
+from harness.load.population import make_population, write_population
+from harness.record.conversion import OPS
+from harness.record.run_directory import RunDirectory
+from harness.run.execute import Execution, Observer, Progress
+from harness.run.request import RunRequest
+from harness.run.target import target_up
+from harness.run.usage import UsageWatch
+
+KEPT = "target"
+BASELINE = "baseline"
+"""kind of a phase without faults"""
+USAGE = "usage.json"
+_AMOUNTS = ("count", "rate")
+"""bounds on them are of the whole run at its own size"""
+
+
+class StepResult(msgspec.Struct, kw_only=True):
+    """One step."""
+
+    verdict: Verdict
+    goodput: Goodput = Goodput()
+    pressures: list[Pressure] = []
+    """the nearest to its limit first"""
+
+    @property
+    def answer(self) -> Answer:
+        """What it says of its level."""
+        return answer_of(self.verdict)[0]
+
+
+def step_scenario(scenario: Scenario, length_s: float) -> tuple[Scenario, list[str]]:
+    """The scenario as one phase of that length in which nothing breaks, and what of its expectations cannot be asked.
+
+    The phase has the name of the scenario's first one without faults. Left out: what is said of other phases, of
+    recovery, and bounds on amounts, which are of the whole run at its own size.
+    """
+    calm = next((phase.name for phase in scenario.phases if not phase.faults), "steady")
+    kept: dict[str, tuple[str, ...]] = {}
+    left_out: list[str] = []
+    for selector, texts in scenario.expect.items():
+        if selector == "invariants":
+            kept[selector] = texts
+            continue
+        holds = [text for text in texts if _is_asked(selector, text, calm)]
+        left_out += [f"{selector} {text}" for text in texts if text not in holds]
+        if holds:
+            kept[selector] = tuple(holds)
+    made = msgspec.structs.replace(
+        scenario,
+        phases=(Phase(name=calm, duration_s=length_s),),
+        expect=kept,
+        chaos=None,
+        stop=Stop(),
+        tolerance={},
+    )
+    return made, left_out
+
+
+def _is_asked(selector: str, text: str, calm: str) -> bool:
+    """Whether an expectation can be asked of an undisturbed phase of that name. What is malformed is: that is told."""
+    if selector == RECOVERY:
+        return False
+    selection = parse_selection("", selector, {}, [])
+    try:
+        amount = parse_threshold(text).aggregation in _AMOUNTS
+    except ValueError:
+        amount = False
+    phase = selection.tags.get("phase", calm) if selection is not None else calm
+    return phase in (calm, BASELINE) and not amount
+
+
+def may_keep(request: RunRequest) -> bool:
+    """Whether one target can serve several steps: the harness starts it, and no step changes who follows whom."""
+    load = request.scenario.load
+    changes = peak_per_s(load.signups_per_s) or peak_per_s(load.edges_per_s) or load.signup_curve
+    return request.profile.start is not None and request.scenario.population.joined == "all" and not changes
+
+
+Watching = Callable[[], AbstractContextManager[Observer]]
+
+
+@dataclass
+class TargetSteps:
+    """Makes steps against a real target."""
+
+    watching: Watching
+    """shows a run while the block lasts"""
+    keep: bool
+    _undo: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _kept: Profile | None = None
+    _started: int = 0
+
+    async def step(self, request: RunRequest) -> StepResult:
+        """One run. Raises FeedstormError as a run does."""
+        if self.keep:
+            request = replace(request, running=await self._running(request))
+        usage = UsageWatch()
+        with self.watching() as show:
+
+            def observe(progress: Progress) -> None:
+                show(progress)
+                usage(progress)
+
+            verdict = await Execution(request, observe).execute()
+        result = result_of(RunDirectory(request.out), verdict, usage.usage)
+        if result.answer is not Answer.HELD:
+            await self.end_target()
+        return result
+
+    async def _running(self, request: RunRequest) -> Profile:
+        """The kept target, started when there is none."""
+        if self._kept is None:
+            self._started += 1
+            place = RunDirectory(request.out.parent / f"{KEPT}-{self._started}")
+            scenario = request.scenario
+            place.logs.mkdir(parents=True)
+            place.population.mkdir()
+            population = make_population(scenario.population, scenario.seed)
+            write_population(population, scenario.population, scenario.seed, place.population)
+            up = target_up(request.profile, place, population.users, request.defects, request.flags)
+            self._kept = await self._undo.enter_async_context(up)
+        return self._kept
+
+    async def end_target(self) -> None:
+        """End what is kept."""
+        self._kept = None
+        await self._undo.aclose()
+
+
+@asynccontextmanager
+async def target_steps(watching: Watching, *, keep: bool) -> AsyncIterator[TargetSteps]:
+    """Steps against a real target; a kept one is gone when the block ends."""
+    steps = TargetSteps(watching, keep)
+    try:
+        yield steps
+    finally:
+        await steps.end_target()
+
+
+def result_of(run: RunDirectory, verdict: Verdict, usage: Usage) -> StepResult:
+    """What is known of a judged run; its usage is kept beside it."""
+    (run.path / USAGE).write_bytes(msgspec.json.format(msgspec.json.encode(usage), indent=1))
+    case = read_case(run)
+    return StepResult(
+        verdict=verdict,
+        goodput=goodput_of(case, run.history / OPS),
+        pressures=pressures(case, usage, verdict.machine),
+    )
