@@ -204,6 +204,7 @@ async def slow_readers(fep: Fep, sink: Sink, undo: AsyncExitStack) -> dict[str, 
         "p99_ms": round(alone_ms, 1),
         "p99_beside_slow_ms": round(beside_ms, 1),
         "slow_dropped": f"{dropped:.0f} of {SLOW * REPEATS}",
+        "slow_dropped_percent": round(100 * dropped / (SLOW * REPEATS), 1),
     }
 
 

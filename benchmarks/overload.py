@@ -34,6 +34,7 @@ PEAK = Load(seconds=3.0, connections=16)
 OVERLOADS = ((2.0, 8.0), (2.0, 6.0), (4.0, 5.0))
 """(times the peak, seconds)"""
 MIX = {"feed": 0.75, "post": 0.05, "profile": 0.1, "like": 0.1}
+OPTIONAL, ESSENTIAL = "like", ("feed", "post")
 
 
 class Bench:
@@ -170,6 +171,11 @@ def overload(bench: Bench, run: Any, times: float, seconds: float) -> Overloaded
     )
 
 
+def optional_first(result: Overloaded) -> float:
+    """Share of the optional work that was refused, less that of the essential work."""
+    return result.refused[OPTIONAL] - max(result.refused[kind] for kind in ESSENTIAL)
+
+
 def told(result: Overloaded) -> str:
     """One overload in words."""
     return (
@@ -198,6 +204,10 @@ def main() -> int:
         "target": f">= {TARGET_RATIO:.2f}, p99 <= {TARGET_P99_MS:.0f} ms, recovery <= {TARGET_RECOVERY_S:.0f} s",
         "ok": bool(good),
         "details": "; ".join(told(one) for one in results),
+        "figures": {
+            "optional_first": round(min(optional_first(one) for one in results), 3),
+            "recovery_s": round(max(one.recovery_s for one in results), 2),
+        },
         "machine": machine(),
     }
     return printed(result)

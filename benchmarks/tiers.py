@@ -233,6 +233,14 @@ async def run() -> dict[str, object]:
         "target": f">= {TARGET}",
         "ok": rate(both) >= TARGET * rate(one) and all(check.ok for check in checks),
         "details": "; ".join([*details, f"ordinary p99 {alone_ms:.1f} ms alone, {beside_ms:.1f} ms beside"]),
+        "figures": {
+            "deliveries_per_s": round(rate(both)),
+            "celebrity_writes_percent": 100 * written_share - 100,
+            "graph_reads_percent": -saved,
+            "busiest_partition": skew,
+            "one_tier_over_raw": share,
+            "beside_over_alone": beside_ms / alone_ms,
+        },
         "machine": machine(),
     }
 
