@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("run", "Run a scenario against a target and judge it."),
     "worker": ("machines", "Make load for a run that another machine leads."),
     "scenarios": ("inspect", "List the scenarios that ship with feedstorm."),
+    "capacity": ("capacity", "Search the highest load at which all that is expected holds."),
     "suite": ("suite", "Run several scenarios, with one summary and one exit code."),
     "new": ("new", "Write a commented starter file."),
     "selftest": ("selftest", "Plant bugs in the reference stack: does the judge catch each?"),

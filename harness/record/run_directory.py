@@ -12,13 +12,15 @@ SUITE = "suite.json"
 """what came of a suite; marks a folder as one of runs, from the suite's begin on"""
 FINDINGS = "claims.json"
 """the same of claims that were measured"""
+CAPACITY = "capacity.json"
+"""the same of a search for capacity"""
 
 
 def run_folders(runs: Path) -> list[Path]:
-    """The folder, and those of suites and claims in it: in each of them lie runs."""
+    """The folder, and those of suites, searches and claims in it: in each of them lie runs."""
 
     def is_one(path: Path) -> bool:
-        marks = (path / SUITE, path / FINDINGS)
+        marks = (path / SUITE, path / CAPACITY, path / FINDINGS)
         return not path.is_symlink() and any(map(os.path.isfile, marks))  # false where it may not look
 
     return [runs, *sorted(path for path in (runs.iterdir() if runs.is_dir() else ()) if is_one(path))]
