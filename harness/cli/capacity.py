@@ -185,6 +185,7 @@ def run_search(plan: Plan, as_json: bool = False, step: Step | None = None) -> N
     out.mkdir(parents=True, exist_ok=True)
     heal_older_runs(out.parent)
     _write(found, out)
+    report.print_plan(found, messages())
     steps = Steps(plan.search)
     try:
         run_interruptible(_search(plan, found, steps, step))

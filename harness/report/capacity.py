@@ -58,8 +58,8 @@ def confidence_sentence(interval: Interval) -> str:
     holds = least_share(interval.held.held, interval.held.votes)
     fails = least_share(interval.failed.failed, interval.failed.votes)
     return (
-        f"With {CONFIDENCE:.0%} confidence a step holds at the lower end more often than {holds:.0%} of the time, and "
-        f"fails at the upper one more often than {fails:.0%}; more steps (--repeat) say more."
+        f"With {100 * CONFIDENCE:g} % confidence a step holds at the lower end more often than {100 * holds:.0f} % of the "
+        f"time, and fails at the upper one more often than {100 * fails:.0f} %; more steps (--repeat) say more."
     )
 
 
@@ -102,6 +102,16 @@ def _times(count: int, level: Level) -> str:
 
 def _level_text(level: Level, capacity: Capacity) -> str:
     return f"{amount_text(capacity.one * level.factor, capacity.unit)} (x{level.factor:g})"
+
+
+def print_plan(capacity: Capacity, console: Console) -> None:
+    """What will be done, before the first step."""
+    one = amount_text(capacity.one, capacity.unit)
+    served = "one target serves several steps" if capacity.kept else "every step has a target of its own"
+    said = f"{capacity.scenario}, {capacity.knob}: {one} is what it says; steps of {capacity.step_s:g} s; {served}"
+    console.print(Text(said), soft_wrap=True)
+    if capacity.left_out:
+        console.print(Text(f"not asked of a step: {'; '.join(capacity.left_out)}", style="dim"), soft_wrap=True)
 
 
 def print_step(row: StepRow, capacity: Capacity, console: Console) -> None:

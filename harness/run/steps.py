@@ -8,7 +8,7 @@ be judged there. A kept target has the posts of the steps before; those are no p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -102,6 +102,13 @@ def may_keep(request: RunRequest) -> bool:
 
 
 Watching = Callable[[], AbstractContextManager[Observer]]
+Run = Callable[[RunRequest, Observer], Awaitable[Verdict]]
+"""makes and judges one run, telling the observer"""
+
+
+async def real_run(request: RunRequest, observe: Observer) -> Verdict:
+    """A whole run. Raises FeedstormError."""
+    return await Execution(request, observe).execute()
 
 
 @dataclass
@@ -111,6 +118,7 @@ class TargetSteps:
     watching: Watching
     """shows a run while the block lasts"""
     keep: bool
+    run: Run = real_run
     _undo: AsyncExitStack = field(default_factory=AsyncExitStack)
     _kept: Profile | None = None
     _started: int = 0
@@ -126,7 +134,7 @@ class TargetSteps:
                 show(progress)
                 usage(progress)
 
-            verdict = await Execution(request, observe).execute()
+            verdict = await self.run(request, observe)
         result = result_of(RunDirectory(request.out), verdict, usage.usage)
         if result.answer is not Answer.HELD:
             await self.end_target()
@@ -153,9 +161,9 @@ class TargetSteps:
 
 
 @asynccontextmanager
-async def target_steps(watching: Watching, *, keep: bool) -> AsyncIterator[TargetSteps]:
+async def target_steps(watching: Watching, *, keep: bool, run: Run = real_run) -> AsyncIterator[TargetSteps]:
     """Steps against a real target; a kept one is gone when the block ends."""
-    steps = TargetSteps(watching, keep)
+    steps = TargetSteps(watching, keep, run)
     try:
         yield steps
     finally:

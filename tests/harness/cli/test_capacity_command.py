@@ -95,6 +95,7 @@ def test_the_interval_is_found_told_and_written(out, capsys):
 def test_people_get_a_line_a_step_a_table_and_what_was_at_its_end(out, capsys):
     ended(plan(out), System(700))
     lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == "steady-peak, rates: 216/s is what it says; steps of 60 s; one target serves several steps"
     assert "✓ step 1: 216/s (x1) held 0 s" in lines
     assert "✗ step 3: 864/s (x4) failed 0 s feed_read p(99) <= 200ms" in lines
     assert "✗ 864/s 1 864.0/s 700.0/s 12 x 503 feed_read p(99) <= 200ms" in lines
@@ -102,7 +103,7 @@ def test_people_get_a_line_a_step_a_table_and_what_was_at_its_end(out, capsys):
     assert found.startswith("FOUND steady-peak, rates: ")
     assert "held (3 of 3) and " in found
     assert "failed (3 of 3)." in found
-    assert any("a step holds at the lower end more often than 37% of the time" in line for line in lines)
+    assert any("a step holds at the lower end more often than 37 % of the time" in line for line in lines)
     [first] = [line for line in lines if "the first at its limit is us-east.api" in line]
     assert "97 % of the time; loop lag p99 80 ms." in first
     assert "Next: the machine: 81 % of its 2 processors were busy." in lines

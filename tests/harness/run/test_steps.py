@@ -1,14 +1,22 @@
 """What a step of a search is made of, and when a target serves several."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
 from harness.core.rate_shapes import Ramp
 from harness.core.scenario import FaultSpec, Phase, Scenario, Stop
+from harness.core.verdict import Outcome, Verdict
+from harness.record.parquet import to_parquet
+from harness.record.run_directory import RunDirectory
 from harness.run.request import read_request
-from harness.run.steps import may_keep, step_scenario
+from harness.run.steps import may_keep, step_scenario, target_steps
+
+MEMORY_FEED = Path(__file__).parents[2] / "conformance" / "memory_feed.toml"
 
 KILL = FaultSpec(kind="kill", handle="us-east.api", hold_s=1)
 
@@ -82,3 +90,45 @@ def test_a_target_that_is_up_has_the_population(tmp_path):
     ramp = msgspec.structs.replace(request.scenario.load, edges_per_s=Ramp(from_per_s=0, to_per_s=1, over_s=1))
     changing = replace(request, scenario=msgspec.structs.replace(request.scenario, load=ramp))
     assert not may_keep(changing)
+
+
+class Runs:
+    """Runs that end with these outcomes; each leaves what a judged one does, and notes the target it got."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.targets = list(outcomes), []
+
+    async def __call__(self, request, observe):
+        assert request.running is not None
+        url = request.running.regions["memory"].api
+        self.targets.append(url)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url}/readyz")).is_success
+        run = RunDirectory(request.out).create()
+        run.scenario.write_bytes(msgspec.json.encode(request.scenario))
+        run.profile.write_bytes(msgspec.json.encode(request.running))
+        phase = {"name": "a", "start_ns": 0, "end_ns": 10**10, "kind": "baseline"}
+        run.phases.write_bytes(msgspec.json.encode([phase]))
+        to_parquet(run)
+        return Verdict(verdict=self.outcomes.pop(0), scenario="x", seed=1, checks=[])
+
+
+@pytest.mark.slow
+async def test_a_target_is_kept_until_a_step_does_not_hold(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'name = "mine"\nabout = "y"\n[population]\nusers = 20\nmean_follows = 3\n'
+        '[load]\nposts = "1/s"\n[[phase]]\nname = "a"\nduration = "1s"\n[expect]\ninvariants = []\n'
+    )
+    request = read_request(str(mine), str(MEMORY_FEED), (), None, tmp_path / "search" / "1")
+    assert may_keep(request)
+    runs = Runs(Outcome.PASS, Outcome.PASS, Outcome.FAIL, Outcome.PASS)
+    async with target_steps(lambda: nullcontext(lambda progress: None), keep=True, run=runs) as steps:
+        answers = [(await steps.step(replace(request, out=tmp_path / "search" / str(k)))).answer for k in range(4)]
+    assert answers == ["held", "held", "failed", "held"]
+    first, second, third, fourth = runs.targets
+    assert first == second == third != fourth
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for url in {first, fourth}:
+            with pytest.raises(httpx.TransportError):
+                await client.get(f"{url}/readyz")
