@@ -58,8 +58,8 @@ def confidence_sentence(interval: Interval) -> str:
     holds = least_share(interval.held.held, interval.held.votes)
     fails = least_share(interval.failed.failed, interval.failed.votes)
     return (
-        f"With {100 * CONFIDENCE:g} % confidence a step holds at the lower end more often than {100 * holds:.0f} % of the "
-        f"time, and fails at the upper one more often than {100 * fails:.0f} %; more steps (--repeat) say more."
+        f"With {100 * CONFIDENCE:g} % confidence a step holds at the lower end more often than {100 * holds:.0f} % of "
+        f"the time, and fails at the upper one more often than {100 * fails:.0f} %; more steps (--repeat) say more."
     )
 
 
