@@ -25,7 +25,7 @@ import msgspec
 
 from harness.claims.model import Asked, Benchmark, Conformance, Figure, Invariant, Measured, Quotient, Run, Source
 from harness.claims.model import Threshold as ThresholdOf
-from harness.core.errors import ExitCode
+from harness.core.errors import ExitCode, FeedstormError
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.judge import judge
 from harness.record.manifest import Manifest
@@ -147,7 +147,7 @@ def _read_result(source: Source, figures: list[Figure], place: Path, output: Pat
                 found.result = msgspec.json.decode(output.read_bytes().strip().splitlines()[-1], type=dict[str, Any])
             case Conformance():
                 found.checks = msgspec.json.decode(output.read_bytes(), type=list[Check])
-    except (OSError, msgspec.DecodeError, IndexError) as error:
+    except (FeedstormError, OSError, msgspec.DecodeError, IndexError) as error:
         found.problem = f"ended with {found.exit_code}, and its result cannot be read: {error}"
 
 

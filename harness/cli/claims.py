@@ -52,7 +52,7 @@ def claims(
     """Measure what the articles claim: claimed, measured here, what that says of it, a verdict. All, or those named.
 
     A claim rests on runs of scenarios and on benchmarks, made one after the other; what several claims need is measured
-    once. All of them take some two hours, C8 and C14 half of that. PAGE is written anew, with PAGE's .json beside it;
+    once. All of them take more than an hour, C8 and C14 half of it. PAGE is written anew, with PAGE's .json beside it;
     what was not measured this time stays on it as it was.
 
     \b
@@ -89,6 +89,7 @@ def _list(picked: list[Claim], as_json: bool) -> None:
 def _measure(picked: list[Claim], directory: Path, *, resume: bool, page: Path | None, as_json: bool) -> None:
     """Measure, tell each and all, also when it was interrupted."""
     console = messages()
+    directory.mkdir(parents=True, exist_ok=True)
     heal_older_runs(directory.parent)
     try:
         run_interruptible(measure_claims(picked, directory, partial(print_finding, console=console), resume=resume))

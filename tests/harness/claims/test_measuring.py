@@ -10,14 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks._judge_model import Model, Size
 from harness.claims import measuring
-from harness.claims.catalogue import CLAIMS, chosen
+from harness.claims.catalogue import CLAIMS, chosen, slo
 from harness.claims.measuring import kept, measure, name_of
-from harness.claims.model import Benchmark, Figure, Measured, Run, Source
-from harness.claims.readings import Standing
+from harness.claims.model import Asked, Benchmark, Figure, Invariant, Measured, Run, Source
+from harness.claims.readings import Standing, read
 from harness.claims.running import measure_claims, read_findings, write_page
 from harness.core.errors import ExitCode, ResidueError, UsageError
-from harness.record.run_directory import FINDINGS, run_folders
+from harness.core.verdict import CheckKind, Outcome
+from harness.record.run_directory import FINDINGS, RunDirectory, run_folders
+
+PASS = Outcome.PASS
 
 RESULT = {"value": 9, "ratio": 1, "figures": {"celebrity_writes_percent": -70.0, "busiest_partition": 1.5}}
 
@@ -173,3 +177,26 @@ def test_usage(words, said):
 
     with pytest.raises(UsageError, match=said):
         claims(words, standalone_mode=False)
+
+
+def test_a_run_is_judged_by_what_the_claims_ask_and_its_history_asked(tmp_path):
+    run, source = RunDirectory(tmp_path / "run"), Run("steady-peak")
+    Model(run, Size(users=60, listeners=10, panel=4, posts_per_s=6.0, reads_per_s=40.0, phase_s=6.0), 1).make()
+    figures = [
+        slo("p50", source, "feed_read{phase:baseline}", "p(50) <= 1s"),
+        Figure("twice", Invariant(source, "no_duplicates")),
+        Figure("reads", Asked(source, "SELECT count(*) FROM ops WHERE kind = 'feed'"), ">= 1"),
+        Figure("kinds", Asked(source, "SELECT max(done_ns) FROM ops WHERE kind = 'none'"), ">= 1"),
+    ]
+    found = Measured(command=source.command)
+    measuring._read_run(source, figures, run, found)
+    p50, twice, reads, kinds = (read(figure, {source: found}) for figure in figures)
+    assert 0 < (p50.value or 0) < 1000
+    assert (twice.outcome, reads.outcome, kinds.outcome) == (PASS, PASS, Outcome.INCONCLUSIVE)
+    assert {check.name for check in found.checks if check.kind is CheckKind.INVARIANT} == {"no_duplicates"}
+
+
+def test_what_is_no_run_is_a_problem(tmp_path):
+    found = Measured(command="x")
+    measuring._read_result(Run("steady-peak"), [], tmp_path, tmp_path / "x.out", found)
+    assert "its result cannot be read" in found.problem
