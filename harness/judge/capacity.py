@@ -7,9 +7,9 @@ found. Pure: a step is made elsewhere, and comes back as an answer.
 
 A level is judged by its majority, so one unlucky run does not lead astray: what turns over when it is repeated sends
 the search back to 2. A level that holds most times but not each time *wavers*: it lies inside the interval, which is
-then wider than the tolerance, as the truth is. A level that cannot be judged (the load generator was at its end, or
-the machine too noisy) is no failure of the target: nothing is known from there on, the search goes on below it, and an
-interval that ends there is no capacity.
+then wider than the tolerance, as the truth is. A level that cannot be judged (the load did not come as asked, or
+the machine was too noisy) is no failure of the target: nothing is known from there on, the search goes on below it, and
+an interval that ends there is no capacity.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Answer(StrEnum):
     HELD = "held"
     FAILED = "failed"
     SATURATED = "saturated"
-    """the load generator was at its end: nothing is known of the target"""
+    """the load did not come as asked: nothing is known of the target"""
     NOISY = "noisy"
     """the machine was"""
     UNDECIDED = "undecided"
@@ -45,7 +45,7 @@ class Answer(StrEnum):
 
 
 UNCLEAR_WORDS = {
-    Answer.SATURATED: "the generator, not the target, is at its end",
+    Answer.SATURATED: "the load could not be made as asked",
     Answer.NOISY: "the machine is too noisy to tell",
     Answer.UNDECIDED: "a check cannot decide",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from harness.judge.capacity import Answer, Goodput, Interval, Level, mean_goodput
-from harness.judge.saturation import Pressure
+from harness.judge.saturation import Pressure, who_held_up
 
 
 class StepRow(msgspec.Struct, kw_only=True):
@@ -61,21 +61,25 @@ class Capacity(msgspec.Struct, kw_only=True):
     levels: list[LevelRow] = []
     steps: list[StepRow] = []
     pressures: list[Pressure] = []
-    """at the lowest level that failed (when none did: that could not be judged), the nearest to its limit first"""
+    """at the lowest level that failed or could not be judged, the nearest to its limit first"""
     pressures_at: float = 0.0
     """amount of that level"""
     unclear_says: str = ""
     """of the level at which the interval ends because it could not be judged: why"""
+    held_up_by: str = ""
+    """the same when its load did not come as asked: by whom"""
 
     def conclude(self, interval: Interval) -> None:
         """Take what is known from the steps so far."""
         self.interval = interval
         self.levels = levels_of(self.steps)
-        end = interval.failed or interval.unclear
+        end = interval.unclear or interval.failed
         there = [step for step in self.steps if end is not None and step.factor == end.factor]
         telling = [step for step in there if step.answer is not Answer.HELD and step.pressures]
         self.pressures, self.pressures_at = (telling[0].pressures, telling[0].amount) if telling else ([], 0.0)
         self.unclear_says = unclear_says(self.steps, interval.unclear)
+        is_load = interval.unclear is not None and interval.unclear.why is Answer.SATURATED
+        self.held_up_by = who_held_up(self.pressures) if is_load and self.pressures else ""
 
 
 def unclear_says(steps: list[StepRow], level: Level | None) -> str:

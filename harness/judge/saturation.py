@@ -74,6 +74,8 @@ class Pressure(msgspec.Struct, kw_only=True):
 
 
 MACHINE = "the machine"
+GENERATOR = "generator "
+"""what names of its processes begin with"""
 
 
 def pressures(case: Case, usage: Usage, machine: Sequence[MachinePhase]) -> list[Pressure]:
@@ -89,6 +91,21 @@ def pressures(case: Case, usage: Usage, machine: Sequence[MachinePhase]) -> list
     if measured:
         found.append(_of_machine(usage, measured))
     return sorted(found, key=lambda pressure: -pressure.used)
+
+
+def who_held_up(found: Sequence[Pressure]) -> str:
+    """Why load did not come as asked: what of generator, machine and target was near its limit, in this order."""
+    near = [pressure for pressure in found if pressure.used >= NEAR]
+    if own := [pressure for pressure in near if pressure.part.startswith(GENERATOR)]:
+        return f"the generator, not the target, is at its end ({own[0].part}: {own[0].says})"
+    if any(pressure.part == MACHINE for pressure in near):
+        return "the machine is at its end, and the generator runs on it too"
+    if near:
+        return (
+            f"more arrivals waited for the target than the generator may have under way; it is {near[0].part} that is "
+            "near its limit, but the load that would show it was not made"
+        )
+    return "neither the generator nor a part of the target was near its limit"
 
 
 def _of_part(part: PartUsage, signs: Signs) -> Pressure:
@@ -141,7 +158,7 @@ class Signs:
             return
         said = f"{_percent(report.late / done)} of its arrivals were late, {report.dropped:,} were dropped"
         lag = format_duration(report.loop_lag_p99_ms / 1000)
-        self._told[f"generator {report.process}"].append(f"{said}; loop lag p99 {lag}")
+        self._told[f"{GENERATOR}{report.process}"].append(f"{said}; loop lag p99 {lag}")
 
     def of_metrics(self, scrapes: Sequence[Scrape], phase: Phase) -> None:
         """What changed in the target's own metrics over a phase; metrics that it does not have tell nothing."""

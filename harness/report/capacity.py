@@ -72,7 +72,8 @@ def notes(capacity: Capacity) -> list[str]:
         found.append(f"In between it wavers: {levels}.")
     if interval.unclear is not None:
         level = _level_text(interval.unclear, capacity)
-        found.append(f"{level} could not be judged: {capacity.unclear_says or interval.unclear.why}.")
+        says = capacity.unclear_says or str(interval.unclear.why)
+        found.append(f"{level} could not be judged: {'; '.join(filter(None, (says, capacity.held_up_by)))}.")
     return found
 
 

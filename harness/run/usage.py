@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.core.clock import NS_PER_S, now_ns
-from harness.judge.saturation import LOAD, TARGET, PartUsage, Usage
+from harness.judge.saturation import GENERATOR, LOAD, TARGET, PartUsage, Usage
 from harness.load.machine import descendants, read_parents
 from harness.run.execute import Progress
 
@@ -135,7 +135,7 @@ def part_of(command: list[str], is_this: bool) -> tuple[str, str]:
         return HARNESS, LOAD
     if modules:
         named = [word for word in command if word.startswith(("locust-", "streams-"))]
-        return f"generator {named[0] if named else modules[0].rpartition('.')[2]}", LOAD
+        return f"{GENERATOR}{named[0] if named else modules[0].rpartition('.')[2]}", LOAD
     return f"target {program_of(command)}".strip(), TARGET
 
 

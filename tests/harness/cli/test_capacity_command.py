@@ -24,6 +24,7 @@ ONE = 216.0  # arrivals a second of steady-peak: posts, reads, likes, replies
 API = Pressure(
     part="us-east.api", used=0.97, says="its busiest thread ran 97 % of the time", signs=["loop lag p99 80 ms"]
 )
+GENERATOR = Pressure(part="generator locust-0", used=0.99, says="its busiest thread ran 99 % of the time")
 MACHINE = Pressure(part="the machine", used=0.81, says="81 % of its 2 processors were busy")
 
 
@@ -60,10 +61,11 @@ class System:
             Check(name="generator", kind=CheckKind.GENERATOR, verdict=sound, reason="locust-0 dropped 9 arrivals"),
         ]
         worst = outcome if outcome is Outcome.FAIL else sound
+        who = GENERATOR if asked > self.generator else API
         return StepResult(
             verdict=Verdict(verdict=worst, scenario="steady-peak", seed=42, checks=checks),
             goodput=Goodput(offered_per_s=asked, good_per_s=good, refused={"503": 12} if good < asked else {}),
-            pressures=[API, MACHINE],
+            pressures=[who, MACHINE],
         )
 
 
@@ -115,8 +117,11 @@ def test_a_generator_at_its_end_is_not_the_targets(out, capsys):
     assert interval["failed"] is None
     assert interval["held"]["factor"] * ONE <= 600 < interval["unclear"]["factor"] * ONE
     said = " ".join(capsys.readouterr().err.split())
-    assert "no capacity found: the generator, not the target, is at its end" in said
-    assert "could not be judged: locust-0 dropped 9 arrivals." in said
+    assert "no capacity found: the load could not be made as asked" in said
+    assert (
+        "could not be judged: locust-0 dropped 9 arrivals; the generator, not the target, is at its end "
+        "(generator locust-0: its busiest thread ran 99 % of the time)."
+    ) in said
 
 
 def test_nothing_near_its_limit_is_no_culprit(out, capsys, monkeypatch):

@@ -5,7 +5,7 @@ from made_history import HOME, MadeHistory, ns
 
 from harness.core.verdict import MachinePhase
 from harness.judge.case import LoadReport, Scrape
-from harness.judge.saturation import LOAD, MACHINE, TARGET, PartUsage, Usage, pressures
+from harness.judge.saturation import LOAD, MACHINE, TARGET, PartUsage, Pressure, Usage, pressures, who_held_up
 
 BEFORE = """
 feed_overload_admitted_total{part="api-0",priority="essential"} 1000
@@ -103,6 +103,23 @@ def test_a_full_machine_comes_first_and_says_who_shares_it(made):
         "5.0 % for others"
     )
     assert first.signs[0].startswith("target and generator share it")
+
+
+@pytest.mark.parametrize(
+    ("used", "who"),
+    [
+        ({"generator locust-0": 0.9, "us-east.api": 0.95}, "the generator, not the target, is at its end (generator"),
+        (
+            {MACHINE: 0.97, "us-east.api": 0.95, "generator locust-0": 0.5},
+            "the machine is at its end, and the generator",
+        ),
+        ({"us-east.api": 0.95, MACHINE: 0.6}, "it is us-east.api that is near its limit"),
+        ({"us-east.api": 0.5, MACHINE: 0.6}, "neither the generator nor a part of the target"),
+    ],
+)
+def test_who_kept_load_from_coming_as_asked_is_told(used, who):
+    found = [Pressure(part=name, used=share, says="") for name, share in used.items()]
+    assert who in who_held_up(found)
 
 
 def test_a_target_elsewhere_that_tells_nothing_leaves_the_generator_and_its_machine(tmp_path):
