@@ -31,7 +31,6 @@ from harness.run.request import RunRequest
 from harness.run.target import target_up
 from harness.run.usage import UsageWatch
 
-KEPT = "target"
 BASELINE = "baseline"
 """kind of a phase without faults"""
 USAGE = "usage.json"
@@ -121,7 +120,6 @@ class TargetSteps:
     run: Run = real_run
     _undo: AsyncExitStack = field(default_factory=AsyncExitStack)
     _kept: Profile | None = None
-    _started: int = 0
 
     async def step(self, request: RunRequest) -> StepResult:
         """One run. Raises FeedstormError as a run does."""
@@ -141,16 +139,12 @@ class TargetSteps:
         return result
 
     async def _running(self, request: RunRequest) -> Profile:
-        """The kept target, started when there is none."""
+        """The kept target, started in the directory of this step when there is none: what a kill leaves is healed."""
         if self._kept is None:
-            self._started += 1
-            place = RunDirectory(request.out.parent / f"{KEPT}-{self._started}")
-            scenario = request.scenario
-            place.logs.mkdir(parents=True)
-            place.population.mkdir()
+            run, scenario = RunDirectory(request.out).create(), request.scenario
             population = make_population(scenario.population, scenario.seed)
-            write_population(population, scenario.population, scenario.seed, place.population)
-            up = target_up(request.profile, place, population.users, request.defects, request.flags)
+            write_population(population, scenario.population, scenario.seed, run.population)
+            up = target_up(request.profile, run, population.users, request.defects, request.flags)
             self._kept = await self._undo.enter_async_context(up)
         return self._kept
 

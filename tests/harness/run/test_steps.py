@@ -132,3 +132,4 @@ async def test_a_target_is_kept_until_a_step_does_not_hold(tmp_path):
         for url in {first, fourth}:
             with pytest.raises(httpx.TransportError):
                 await client.get(f"{url}/readyz")
+    assert list((tmp_path / "search").glob("*/stack")) == []
