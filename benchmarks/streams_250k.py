@@ -186,7 +186,7 @@ async def post(stack: RunningStack) -> tuple[str, int]:
         sent_ns = now_ns()
         answer = await http.post("/v1/posts", json={"text": "hello, all of you"})
     answer.raise_for_status()
-    return str(answer.json()["id"]), sent_ns
+    return str(answer.json()["post"]["id"]), sent_ns
 
 
 def delivered(ops: Sequence[Op], posted: dict[str, int], streams: int) -> dict[str, Any]:
