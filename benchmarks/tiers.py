@@ -235,6 +235,7 @@ async def run() -> dict[str, object]:
         "details": "; ".join([*details, f"ordinary p99 {alone_ms:.1f} ms alone, {beside_ms:.1f} ms beside"]),
         "figures": {
             "deliveries_per_s": round(rate(both)),
+            "written_per_s": round(rate(one)),
             "celebrity_writes_percent": 100 * written_share - 100,
             "graph_reads_percent": -saved,
             "busiest_partition": skew,
