@@ -67,13 +67,13 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     seed: int
     run: str
     """run directory"""
+    origin: str = ""
+    """where `run` is a folder of another machine: the run directory proper"""
     users: int
     phases: tuple[PlanPhase, ...]
     regions: dict[str, PlanRegion]
     rates: Load = Load()
     tokens: str = ""
-    origin: str = ""
-    """where `run` is a folder of another machine: the run directory proper"""
     """path of the tokens file: JSON {"user": "token"}, mode 0600"""
     celebrities: tuple[Member, ...] = ()
     panel: tuple[Member, ...] = ()
