@@ -7,12 +7,10 @@ Locust's statistics of it.
 from __future__ import annotations
 
 import os
-import statistics
 import sys
-from typing import Any
 
-from benchmarks._lane import machine, printed
-from benchmarks.recorder import measure
+from benchmarks._lane import printed
+from benchmarks.recorder import compared, measure
 
 TARGET_RATIO = 2.0
 
@@ -20,25 +18,7 @@ TARGET_RATIO = 2.0
 def main() -> int:
     """Measure and print one JSON line."""
     load = os.getloadavg()[0]
-    told = measure("PlainUser", "LeanUser")
-    plain, ours = zip(*told["rounds"], strict=True)
-    ratios = sorted(our / other for our, other in zip(ours, plain, strict=True))
-    ratio = round(statistics.median(ratios), 2)
-    result: dict[str, Any] = {
-        "benchmark": "client",
-        "ratio": ratio,
-        "target": TARGET_RATIO,
-        "ok": ratio >= TARGET_RATIO and told["failures"] == 0,
-        "details": {
-            "ratios": [round(one, 2) for one in ratios],
-            "plain_per_s": round(statistics.median(plain)),
-            "ours_per_s": round(statistics.median(ours)),
-            "failures": told["failures"],
-            "load_before": round(load, 2),
-        },
-        "machine": machine(),
-    }
-    return printed(result)
+    return printed(compared("client", TARGET_RATIO, measure("PlainUser", "LeanUser"), load))
 
 
 if __name__ == "__main__":
