@@ -30,6 +30,11 @@ from harness.core.verdict import Check, Outcome, worst
 from harness.judge.expressions import OPERATORS, Slo, parse_slos
 
 _RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
+_FOUND = {
+    Outcome.PASS: "looked at, none of them",
+    Outcome.FAIL: "looked at, some of them",
+    Outcome.INCONCLUSIVE: "looked at",
+}
 _BOUND = re.compile(r"^(<=|>=|==|<|>)\s*(-?[\d_.]+)$")
 _RANGE = re.compile(r"^(-?[\d.]+) \.\. (-?[\d.]+)$")
 
@@ -130,7 +135,7 @@ def _read_single(of: Threshold | Invariant | Asked | Field | Properties, measure
         case Invariant():
             check = _worst_of([c for c in measured.checks if c.name == of.name])
             _take(made, check)
-            made.value, made.unit = (float(check.observations), "looked at") if check else (None, "")
+            made.value, made.unit = (float(check.observations), _FOUND[check.verdict]) if check else (None, "")
         case Asked():
             made.value = measured.answers.get(of.sql)
             made.reason = "" if made.value is not None else "the history has no answer"
