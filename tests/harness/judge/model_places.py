@@ -159,9 +159,12 @@ def earlier_items(feed: ModelFeed) -> Items:
 
 
 def found_parents(feed: ModelFeed) -> Items:
-    """Look-ups of a reply's parent that nobody took away."""
+    """Look-ups of a reply's parent that nobody took away, by users whose edge to its author stayed as it was."""
     known = posts(feed)
-    return [(o, 0) for o in feed.made.ops if o.kind is OpKind.FETCH and o.ids and not known[o.post].tried]
+    edges = (OpKind.FOLLOW, OpKind.UNFOLLOW, OpKind.BLOCK, OpKind.UNBLOCK)
+    changed = {pair for o in feed.made.ops if o.kind in edges for pair in ((o.user, o.author), (o.author, o.user))}
+    found = [o for o in feed.made.ops if o.kind is OpKind.FETCH and o.ids and (o.user, o.author) not in changed]
+    return [(o, 0) for o in found if not known[o.post].tried]
 
 
 def any_items(feed: ModelFeed) -> Items:

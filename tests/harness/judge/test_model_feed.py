@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from model_edits import EDITS, OBSERVED, Edit
 from model_feed import ModelFeed
@@ -22,7 +22,7 @@ SAMPLE = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    phases=(Phase.generate,),
+    phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow],
 )
 MATRIX = settings(SAMPLE, max_examples=1500, derandomize=False, phases=tuple(Phase))
@@ -63,6 +63,9 @@ def not_accused(shape: Shape) -> None:
 
 @pytest.mark.slow
 @SAMPLE
+@example(
+    Shape(seed=0x20000001, users=2, moves=3, faults=2, listeners=False, edges=True, degraded=True, edgy=True, rounds=0)
+)
 @given(SHAPES)
 def test_no_legal_history_is_accused(shape):
     not_accused(shape)
