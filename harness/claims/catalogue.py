@@ -227,7 +227,9 @@ CLAIMS = (
         "True or not, whatever the size.",
         (
             Figure("posts missing or twice in a walk", Invariant(WALKS, "cursor_completeness")),
-            Figure("forged, stolen, and next page elsewhere", Invariant(WALKS, "cursor_integrity")),
+            Figure(
+                "forged or stolen cursors served, good ones not served elsewhere", Invariant(WALKS, "cursor_integrity")
+            ),
             Figure(
                 "walks that went on after all servers of their region died", Asked(WALKS, _WALKS_OVER_RESTARTS), ">= 30"
             ),
@@ -329,12 +331,13 @@ CLAIMS = (
         "C20",
         "When a region fails its users are served by the next, and all regions agree afterwards.",
         "failover, then agreement",
-        "True or not. The delay until the next one serves is that of the health checks at the edge, an input.",
+        "True or not. A dead process refuses connections, which an edge notices at once; a silent host it notices by "
+        "its health checks only, a second or more later.",
         (
             of(FAILOVER, "value", "a dead region's users served by the next after", "<= 10", "s"),
             of(FAILOVER, "figures.missing", "acknowledged posts that a region lacks at the end", "== 0"),
             of(FAILOVER, "figures.meanwhile", "posts that the next region took meanwhile", ">= 1"),
-            Figure("regions that agree after a cut of 30 s", Invariant(CUT, "convergence")),
+            Figure("feeds that differ between regions after a cut of 30 s", Invariant(CUT, "convergence")),
             Figure("posts lost in the cut", Invariant(CUT, "durability")),
         ),
     ),
