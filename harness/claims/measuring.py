@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -28,10 +29,12 @@ from harness.claims.model import Threshold as ThresholdOf
 from harness.core.errors import ExitCode, FeedstormError
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.judge import judge
+from harness.load.machine import Machine
 from harness.record.manifest import Manifest
 from harness.record.parquet import open_history
 from harness.record.run_directory import RunDirectory
-from harness.run.manifest import git_state, machine
+from harness.run.manifest import git_state
+from harness.run.manifest import machine as this_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDING_S = 90.0
@@ -61,7 +64,7 @@ def _stored(source: Source, out: Path) -> Path:
 async def measure(source: Source, figures: Iterable[Figure], out: Path) -> Measured:
     """Measure one source for all figures that are read off it. When cancelled, its program undoes what it did."""
     out.mkdir(parents=True, exist_ok=True)
-    started, made = time.monotonic(), Manifest(git=git_state(), machine=machine())
+    started, made = time.monotonic(), Manifest(git=git_state(), machine=this_machine())
     found = Measured(command=source.command, machine=made.machine_text, commit=made.commit)
     found.date = datetime.now(UTC).date().isoformat()
     found.problem = _missing(source)
@@ -111,19 +114,32 @@ async def _execute(argv: Sequence[str], limit_s: float, output: Path, found: Mea
         process = await asyncio.create_subprocess_exec(
             *argv, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
+        shares: list[float] = []
+        watching = asyncio.ensure_future(_watch(process.pid, shares))
         try:
             async with asyncio.timeout(limit_s):
                 found.exit_code = await process.wait()
         except TimeoutError:
             found.problem = f"no result within {limit_s:g} s"
         finally:
+            watching.cancel()
             if process.returncode is None:
                 await asyncio.shield(_ended(process))
+    found.others = round(sum(shares) / len(shares), 3) if shares else None
     if not found.problem and not output.stat().st_size:
         lines = errors.read_text(errors="replace").strip().splitlines()
         found.problem = f"ended with {found.exit_code} and no result: {' '.join(lines[-1:])}".rstrip(": ")
     if found.exit_code == ExitCode.RESIDUE:
         found.problem = "a fault could not be undone"
+
+
+async def _watch(pid: int, shares: list[float]) -> None:
+    """Each second, the share of the processors that neither we nor the program took."""
+    machine = Machine(lambda: [os.getpid(), pid])
+    while True:
+        await asyncio.sleep(1)
+        use = machine.look()
+        shares.append(use.outside + use.steal)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -180,6 +180,8 @@ class Measured(msgspec.Struct, kw_only=True):
     result: dict[str, Any] = {}
     """of a benchmark: its JSON line"""
     took_s: float = 0.0
+    others: float | None = None
+    """share of the processors that others took meanwhile, the hypervisor too; None: not known"""
     date: str = ""
     machine: str = ""
     commit: str = ""

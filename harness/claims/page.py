@@ -59,7 +59,8 @@ def _section(claim: Claim, finding: Finding | None) -> Iterator[str]:
     if finding is None or finding.standing is Standing.UNMEASURED:
         yield "\nNot measured yet."
         return
-    yield f"\n{finding.date}, {finding.machine}; commit {finding.commit or 'unknown'}.\n"
+    others = f"; others took up to {100 * finding.others:.0f} % of it meanwhile" if finding.others is not None else ""
+    yield f"\n{finding.date}, {finding.machine}{others}; commit {finding.commit or 'unknown'}.\n"
     yield "| figure | measured | bound | |\n|---|--:|---|---|"
     for figure in finding.figures:
         cells = (figure.label, value_text(figure), figure.bound if figure.decides else "told only", _remark(figure))

@@ -118,6 +118,14 @@ def test_missing_an_absolute_figure_says_nothing_and_meeting_it_does():
         assert read(Figure("rate", Field(BENCH, "value"), bound, absolute=True), found).outcome is outcome
 
 
+@pytest.mark.parametrize(("others", "missed"), [(None, FAIL), (0.1, FAIL), (0.4, UNSURE)])
+def test_missing_a_bound_beside_others_says_nothing_and_meeting_it_does(others, missed):
+    found = {BENCH: Measured(command="", result={"value": 5}, others=others)}
+    for bound, outcome in (("<= 4", missed), ("<= 5", PASS)):
+        assert read(Figure("rate", Field(BENCH, "value"), bound), found).outcome is outcome
+    assert finding_of(claim(Figure("rate", Field(BENCH, "value"), "<= 5")), found).others == others
+
+
 @pytest.mark.parametrize(("verdict", "outcome"), [(PASS, UNSURE), (FAIL, FAIL)])
 def test_in_a_run_that_proves_nothing_only_what_must_never_be_counts(verdict, outcome):
     checks = [

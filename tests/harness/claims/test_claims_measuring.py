@@ -120,6 +120,12 @@ async def test_a_program_that_says_nothing_is_a_problem_with_its_last_line(tmp_p
     assert found.problem == "ended with 1 and no result: memcached is not installed"
 
 
+async def test_while_a_program_runs_others_are_watched(tmp_path):
+    found = await executed(tmp_path, "import time; print('up', flush=True); time.sleep(1.3)")
+    assert found.others is not None
+    assert 0 <= found.others <= 1
+
+
 async def test_a_program_that_takes_too_long_is_ended(tmp_path):
     found = await executed(tmp_path, "import time; time.sleep(60)", 0.2)
     assert found.problem == "no result within 0.2 s"
