@@ -23,7 +23,8 @@ from harness.claims.model import (
 from harness.core.errors import UsageError, nearest
 
 TIERS, FANOUT, CACHE, REBUILD = map(Benchmark, ("tiers", "fanout", "cache", "rebuild"))
-EDGE, OVERLOAD, FAILOVER = map(Benchmark, ("edge", "overload", "failover"))
+EDGE, FAILOVER = map(Benchmark, ("edge", "failover"))
+OVERLOAD = Benchmark("overload", times=3)
 STREAMS = Benchmark("streams_250k", 1800.0)
 CONTRACT = Conformance()
 SURGE = Run("signup-surge")

@@ -45,6 +45,8 @@ class Benchmark:
 
     name: str
     limit_s: float = BENCHMARK_LIMIT_S
+    times: int = 1
+    """how often it is run; the median of a figure counts. More than once where it differs from run to run"""
 
     @property
     def command(self) -> str:
@@ -177,8 +179,8 @@ class Measured(msgspec.Struct, kw_only=True):
     """of a run: why its figures prove nothing, such as a load generator that did not keep up"""
     answers: dict[str, float | None] = {}
     """SQL -> the number"""
-    result: dict[str, Any] = {}
-    """of a benchmark: its JSON line"""
+    results: list[dict[str, Any]] = []
+    """of a benchmark: its JSON line, each time"""
     took_s: float = 0.0
     others: float | None = None
     """share of the processors that others took meanwhile, the hypervisor too; None: not known"""

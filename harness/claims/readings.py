@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -151,8 +152,7 @@ def _read_single(of: Threshold | Invariant | Asked | Field | Properties, measure
             made.value = measured.answers.get(of.sql)
             made.reason = "" if made.value is not None else "the history has no answer"
         case Field():
-            made.value = _field(measured.result, of.path)
-            made.reason = "" if made.value is not None else f"the benchmark tells no {of.path}"
+            _take_field([_field(result, of.path) for result in measured.results], of.path, made)
         case Properties():
             _take_properties(of.names, measured.checks, made)
 
@@ -228,6 +228,16 @@ def meets(bound: str, value: float) -> bool:
     if match := _BOUND.match(bound):
         return OPERATORS[match[1]](value, float(match[2]))
     raise ValueError(f"no bound: {bound!r}")
+
+
+def _take_field(values: list[float | None], path: str, made: Read) -> None:
+    """The median of what a benchmark told, each time."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        made.reason = f"the benchmark tells no {path}"
+        return
+    made.value = median(known)
+    made.reason = f"median of {', '.join(map(number, known))}" if len(known) > 1 else ""
 
 
 def _field(result: Mapping[str, Any], path: str) -> float | None:

@@ -105,22 +105,30 @@ def test_a_ratio_of_too_few_samples_is_not_known():
 
 
 def test_a_benchmark_is_read_by_path_and_what_it_does_not_tell_is_not_known():
-    found = {BENCH: Measured(command="", result={"figures": {"skew": 1.2, "ok": True}})}
+    found = {BENCH: Measured(command="", results=[{"figures": {"skew": 1.2, "ok": True}}])}
     assert read(Figure("skew", Field(BENCH, "figures.skew"), "<= 1.3"), found).outcome is PASS
     assert read(Figure("skew", Field(BENCH, "figures.skew"), "<= 1.1"), found).outcome is FAIL
     assert read(Figure("skew", Field(BENCH, "figures.other"), "<= 1.1"), found).outcome is UNSURE
     assert read(Figure("skew", Field(BENCH, "figures.ok"), "<= 1.1"), found).outcome is UNSURE
 
 
+def test_of_a_benchmark_that_was_run_several_times_the_median_counts():
+    results = [{"value": 0.6}, {"value": 0.9}, {"value": 0.81}]
+    made = read(Figure("ratio", Field(BENCH, "value"), ">= 0.8"), {BENCH: Measured(command="", results=results)})
+    assert (made.value, made.outcome, made.reason) == (0.81, PASS, "median of 0.6, 0.9, 0.81")
+    found = {BENCH: Measured(command="", results=[*results, {}])}
+    assert read(Figure("ratio", Field(BENCH, "value"), ">= 0.8"), found).outcome is UNSURE
+
+
 def test_missing_an_absolute_figure_says_nothing_and_meeting_it_does():
-    found = {BENCH: Measured(command="", result={"value": 5})}
+    found = {BENCH: Measured(command="", results=[{"value": 5}])}
     for bound, outcome in (("<= 4", UNSURE), ("<= 5", PASS)):
         assert read(Figure("rate", Field(BENCH, "value"), bound, absolute=True), found).outcome is outcome
 
 
 @pytest.mark.parametrize(("others", "missed"), [(None, FAIL), (0.1, FAIL), (0.4, UNSURE)])
 def test_missing_a_bound_beside_others_says_nothing_and_meeting_it_does(others, missed):
-    found = {BENCH: Measured(command="", result={"value": 5}, others=others)}
+    found = {BENCH: Measured(command="", results=[{"value": 5}], others=others)}
     for bound, outcome in (("<= 4", missed), ("<= 5", PASS)):
         assert read(Figure("rate", Field(BENCH, "value"), bound), found).outcome is outcome
     assert finding_of(claim(Figure("rate", Field(BENCH, "value"), "<= 5")), found).others == others
@@ -164,7 +172,7 @@ def test_a_claim_rests_on_the_figures_that_decide():
         Figure("large", Field(BENCH, "value"), ">= 99", absolute=True),
         Figure("x", Field(BENCH, "x"), "> 0"),
     )
-    found = {BENCH: Measured(command="", result={"value": 5}, date="2026-01-02", machine="2 cores", commit="abc")}
+    found = {BENCH: Measured(command="", results=[{"value": 5}], date="2026-01-02", machine="2 cores", commit="abc")}
     standings = {
         (told, good): Standing.REPRODUCED,
         (good, bad, unknown): Standing.NOT_REPRODUCED,

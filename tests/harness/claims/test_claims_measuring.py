@@ -34,7 +34,7 @@ class Fake:
 
     async def __call__(self, source: Source, figures: list[Figure], out: Path) -> Measured:
         self.asked.append(source.command)
-        facts = {"result": RESULT, "date": "2026-01-02", "machine": "2 cores", "commit": "abc"} | self.facts
+        facts = {"results": [RESULT], "date": "2026-01-02", "machine": "2 cores", "commit": "abc"} | self.facts
         found = msgspec.convert({"command": source.command} | facts, Measured)
         (out / f"{name_of(source)}.json").write_bytes(msgspec.json.encode(found))
         return found
