@@ -35,7 +35,15 @@ def pages(feed: ModelFeed, final: bool | None = None) -> Iterator[Op]:
 def stable(feed: ModelFeed, user: int, author: int) -> bool:
     """Whether the user followed the author all the time, or is the author."""
     world = feed.world
-    return user == author or (author in world.follows[user] and (user, author) not in world.settled)
+    touched = (user, author) in world.settled or (user, author) in changed_pairs(feed)
+    return user == author or (author in world.follows[user] and not touched)
+
+
+def changed_pairs(feed: ModelFeed) -> set[tuple[int, int]]:
+    """(follower, author) of each edge that somebody may have changed; a block or its end may change both ways."""
+    blocks = (OpKind.BLOCK, OpKind.UNBLOCK)
+    tried = [o for o in feed.made.ops if o.kind in (OpKind.FOLLOW, OpKind.UNFOLLOW, *blocks) and o.outcome is not FAIL]
+    return {(o.user, o.author) for o in tried} | {(o.author, o.user) for o in tried if o.kind in blocks}
 
 
 def sure(feed: ModelFeed, user: int, post: Posted) -> bool:
@@ -161,8 +169,7 @@ def earlier_items(feed: ModelFeed) -> Items:
 def found_parents(feed: ModelFeed) -> Items:
     """Look-ups of a reply's parent that nobody took away, by users whose edge to its author stayed as it was."""
     known = posts(feed)
-    edges = (OpKind.FOLLOW, OpKind.UNFOLLOW, OpKind.BLOCK, OpKind.UNBLOCK)
-    changed = {pair for o in feed.made.ops if o.kind in edges for pair in ((o.user, o.author), (o.author, o.user))}
+    changed = changed_pairs(feed)
     found = [o for o in feed.made.ops if o.kind is OpKind.FETCH and o.ids and (o.user, o.author) not in changed]
     return [(o, 0) for o in found if not known[o.post].tried]
 

@@ -66,6 +66,9 @@ def not_accused(shape: Shape) -> None:
 @example(
     Shape(seed=0x20000001, users=2, moves=3, faults=2, listeners=False, edges=True, degraded=True, edgy=True, rounds=0)
 )
+@example(
+    Shape(seed=2, users=2, moves=18, celebrity=True, listeners=False, edges=True, unsure=True, edgy=True, rounds=2)
+)
 @given(SHAPES)
 def test_no_legal_history_is_accused(shape):
     not_accused(shape)
