@@ -82,4 +82,5 @@ def test_a_wrapper_that_is_none_is_told_and_tried_again(start_stack: Start) -> N
     assert not stack.pid("us-east.memcached")
     wrapper.write_text('["nice", "-n", "5"]')
     pid = wait_until(lambda: stack.pid("us-east.memcached"), "it starts, wrapped")
-    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
+    nicer = os.getpriority(os.PRIO_PROCESS, 0) + 5
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == nicer, "its wrapper has begun")

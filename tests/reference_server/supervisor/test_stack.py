@@ -111,7 +111,15 @@ def test_links_that_toxiproxy_does_not_take_at_once_come_later(start_stack: Star
     hold = stack.stack.hold_file("toxiproxy")
     hold.touch()
     stack.kill("toxiproxy")
-    with socket.create_server(("127.0.0.1", stack.settings.region("ap-tokyo").peers["us-east"])):
+    port = stack.settings.region("ap-tokyo").peers["us-east"]
+
+    def taken() -> socket.socket | None:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            return None
+
+    with wait_until(taken, "toxiproxy gives its port back"):
         hold.unlink()
         log = stack.stack.log("supervisor")
         wait_until(lambda: "did not take the links" in log.read_text(), "links were refused")
