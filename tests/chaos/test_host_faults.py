@@ -318,8 +318,11 @@ def test_so_many_descriptors_are_left_below_the_limit(free: int, in_use: list[in
 
 @pytest.mark.slow
 def test_no_connection_is_accepted_without_descriptors(service: Target) -> None:
-    assert talk(service.port) == b"got hi\n"
     kind, plan = planned("fd-exhaustion", service)
+    descriptors = Path(f"/proc/{plan.target.pid}/fd")
+    idle = len(list(descriptors.iterdir()))
+    assert talk(service.port) == b"got hi\n"
+    wait_for(lambda: len(list(descriptors.iterdir())) == idle, 10, "it has closed that connection")
     kind.inject(plan)
     with pytest.raises((TimeoutError, ConnectionError)):
         talk(service.port, timeout_s=0.5)
