@@ -137,13 +137,15 @@ async def test_a_region_cut_from_another_serves_and_converges(wide: StackProcess
 
 
 async def assert_same_everywhere(reader: Reader, texts: set[str], counts: tuple[int, int]) -> None:
-    """All regions show one feed, of these texts, and count the same edges: followers, following."""
-    feeds = [await reader.at[region].texts() for region in REGIONS]
-    assert feeds[0] == feeds[1] == feeds[2]
-    assert set(feeds[0]) == texts
-    for region in REGIONS:
-        me = (await reader.at[region].http.get("/v1/users/me")).json()
-        assert (me["followers"], me["following"]) == counts, f"{region} agrees on the edges"
+    """All regions come to show one feed, of these texts, and count the same edges: followers, following."""
+
+    async def agree() -> bool:
+        feeds = [await reader.at[region].texts() for region in REGIONS]
+        told = [(await reader.at[region].http.get("/v1/users/me")).json() for region in REGIONS]
+        same = feeds[0] == feeds[1] == feeds[2] and set(feeds[0]) == texts
+        return same and all((me["followers"], me["following"]) == counts for me in told)
+
+    await until(agree, "all regions agree")
 
 
 @asynccontextmanager
