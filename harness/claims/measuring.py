@@ -27,6 +27,7 @@ import msgspec
 from harness.claims.model import Asked, Benchmark, Conformance, Figure, Invariant, Measured, Quotient, Run, Source
 from harness.claims.model import Threshold as ThresholdOf
 from harness.core.errors import ExitCode, FeedstormError
+from harness.core.json_file import write_json
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge.judge import judge
 from harness.load.machine import Machine
@@ -76,7 +77,7 @@ async def measure(source: Source, figures: Iterable[Figure], out: Path) -> Measu
                 break
             _read_result(source, list(figures), place, output, found)
     found.took_s = round(time.monotonic() - started, 1)
-    _stored(source, out).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    write_json(_stored(source, out), found)
     return found
 
 

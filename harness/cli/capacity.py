@@ -15,7 +15,8 @@ from harness.cli.interrupt import run_interruptible
 from harness.cli.output import json_option, messages, print_json, typed
 from harness.cli.run import run_directory
 from harness.cli.watching import watching
-from harness.core.errors import ExitCode, UsageError
+from harness.core.errors import ExitCode, UsageError, first_line
+from harness.core.json_file import write_json
 from harness.core.knobs import RATES, Knob, find_knob
 from harness.core.scenario import Scenario
 from harness.core.units import parse_duration_s
@@ -190,7 +191,7 @@ def run_search(plan: Plan, as_json: bool = False, step: Step | None = None) -> N
     try:
         run_interruptible(_search(plan, found, steps, step))
     except BaseException as error:
-        found.conclude(steps.interval("interrupted" if _is_interrupt(error) else _first_line(error)))
+        found.conclude(steps.interval("interrupted" if _is_interrupt(error) else first_line(error)))
         raise
     finally:
         _show(found, out, as_json)
@@ -240,10 +241,6 @@ def _is_interrupt(error: BaseException) -> bool:
     return getattr(error, "exit_code", None) is ExitCode.INTERRUPTED or isinstance(error, KeyboardInterrupt)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else repr(error)
-
-
 def _exit_code(found: Capacity) -> ExitCode:
     return ExitCode.PASS if found.interval.found else ExitCode.INCONCLUSIVE
 
@@ -261,5 +258,5 @@ def _show(found: Capacity, out: Path, as_json: bool) -> None:
 def _write(found: Capacity, out: Path) -> Answer:
     summary = report.headline(found)
     answer = Answer(found=found.interval.found, exit_code=_exit_code(found), summary=summary, capacity=found)
-    (out / CAPACITY).write_bytes(msgspec.json.format(msgspec.json.encode(answer), indent=1))
+    write_json(out / CAPACITY, answer)
     return answer

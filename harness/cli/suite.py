@@ -19,7 +19,8 @@ from harness.cli.repeat import run_once
 from harness.cli.run import run_directory
 from harness.cli.tags import tagged
 from harness.core.catalogue import Failing
-from harness.core.errors import ExitCode, InterruptedRun, UsageError, foremost
+from harness.core.errors import ExitCode, InterruptedRun, UsageError, first_line, foremost
+from harness.core.json_file import write_json
 from harness.core.verdict import Outcome, Verdict
 from harness.judge.repeats import troubles_of
 from harness.judge.suites import Suite, SuiteRun
@@ -210,7 +211,7 @@ def _made(planned: Planned, run: Run) -> SuiteRun:
         error = foremost(raised)
         if isinstance(error, InterruptedRun):
             raise
-        return _row(planned, started, None, told(error), str(error).splitlines()[0] if str(error) else repr(error))
+        return _row(planned, started, None, told(error), first_line(error))
     outcome, says = _judged(planned.failing, verdict)
     row = _row(planned, started, outcome, EXIT_OF[outcome], says)
     return msgspec.structs.replace(row, troubles=troubles_of(verdict))
@@ -256,5 +257,5 @@ def _show(suite: Suite, out: Path, as_json: bool) -> None:
 def _write(suite: Suite, out: Path) -> Answer:
     summary = report.headline(suite)
     answer = Answer(verdict=suite.verdict, exit_code=suite.exit_code, summary=summary, suite=suite)
-    (out / SUITE).write_bytes(msgspec.json.format(msgspec.json.encode(answer), indent=1))
+    write_json(out / SUITE, answer)
     return answer

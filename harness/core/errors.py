@@ -71,6 +71,11 @@ class InterruptedRun(FeedstormError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its name where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else repr(error)
+
+
 def foremost(error: BaseException) -> BaseException:
     """The error to tell about: of a group, a fault that was not undone before anything else, then the first.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.core.errors import UsageError
+from harness.core.json_file import write_json
 from harness.core.scenario import Scenario, parse_expect
 from harness.core.verdict import Verdict, worst
 from harness.judge.case import read_case
@@ -48,7 +49,7 @@ def _compared(run: RunDirectory, baseline: Sequence[RunDirectory]) -> Comparison
     if baseline:
         scenario = msgspec.json.decode(run.scenario.read_bytes(), type=Scenario)
         comparison = compare(baseline, [run], parse_tolerance(scenario.tolerance))
-        run.comparison.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1))
+        write_json(run.comparison, comparison)
         return comparison
     if run.comparison.exists():
         return msgspec.json.decode(run.comparison.read_bytes(), type=Comparison)
@@ -63,7 +64,7 @@ def with_comparison(verdict: Verdict, comparison: Comparison) -> Verdict:
 
 
 def _store(run: RunDirectory, verdict: Verdict) -> None:
-    run.verdict.write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=1))
+    write_json(run.verdict, verdict)
 
 
 def expectations_for(run: RunDirectory, rules: Path) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from harness.contract.client import FeedClient
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.errors import ResidueError, UnavailableError
+from harness.core.json_file import write_json
 from harness.core.scenario import Phase, Scenario
 from harness.load.plan import PlanPhase
 from harness.load.population import Population
@@ -36,10 +37,10 @@ FOLLOW_CONCURRENCY = 32
 
 def write_request(run: RunDirectory, request: RunRequest, scenario: Scenario) -> None:
     """Stage 1: what the run is made of, before anything can go wrong."""
-    run.scenario.write_bytes(msgspec.json.format(msgspec.json.encode(scenario), indent=1))
+    write_json(run.scenario, scenario)
     run.scenario_toml.write_text(tomli_w.dumps(_without_none(msgspec.to_builtins(scenario))), encoding="utf-8")
     facts = manifest(scenario.name, scenario.seed, request.profile.name, request.defects)
-    run.manifest.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+    write_json(run.manifest, facts)
 
 
 def keep_trace(run: RunDirectory, scenario: Scenario) -> Scenario:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from harness.contract.profile import Profile
+from harness.core.json_file import write_json
 from harness.core.rate_shapes import peak_per_s
 from harness.core.scenario import Phase, Scenario, Stop
 from harness.core.verdict import Verdict
@@ -166,7 +167,7 @@ async def target_steps(watching: Watching, *, keep: bool, run: Run = real_run) -
 
 def result_of(run: RunDirectory, verdict: Verdict, usage: Usage) -> StepResult:
     """What is known of a judged run; its usage is kept beside it."""
-    (run.path / USAGE).write_bytes(msgspec.json.format(msgspec.json.encode(usage), indent=1))
+    write_json(run.path / USAGE, usage)
     case = read_case(run)
     return StepResult(
         verdict=verdict,
