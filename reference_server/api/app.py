@@ -21,6 +21,7 @@ from reference_server.api.feed_route import FeedFirst
 from reference_server.api.overload import Gate
 from reference_server.api.parts import open_parts, parts_of
 from reference_server.api.request_measures import Measured
+from reference_server.api.unread import ReadToEnd
 from reference_server.observability.logs import configure_logging
 from reference_server.observability.process_metrics import observed
 from reference_server.parent import die_with_parent
@@ -139,4 +140,4 @@ def make_app() -> Starlette:
     return application
 
 
-app = Measured(Gate(make_app()))
+app = ReadToEnd(Measured(Gate(make_app())))
