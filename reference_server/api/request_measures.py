@@ -1,6 +1,6 @@
 """Rate, errors and duration of the api's requests by route, those that the gate refuses included.
 
-ASGI layer around the gate. A request costs it a bisection and three additions; metrics are made when they are asked for.
+ASGI layer around the gate. A request costs it a bisection, three additions; metrics are made when they are asked for.
 """
 
 from __future__ import annotations
