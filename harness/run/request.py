@@ -174,7 +174,8 @@ def _catalogue_problems(scenario: Scenario, profile: Profile) -> list[str]:
     takes_flags = profile.start is not None and "flag" in profile.start.options
     problems = [] if takes_flags or not scenario.flags else [f"flags: target {profile.name} takes no flags at start"]
     known = profile.start.defects if profile.start and profile.name == scenario.target else []
-    checks = [*CHECKERS, RECOVERY, *METRICS]
+    asked_of_target = [key.partition("{")[0].strip() for key in scenario.expect if key.startswith("target:")]
+    checks = [*CHECKERS, RECOVERY, *METRICS, *asked_of_target]
     for i, failing in enumerate(scenario.catalogue.fails_with if scenario.catalogue else ()):
         path = f"catalogue.fails_with[{i}]"
         if failing.defect and known and failing.defect not in known:

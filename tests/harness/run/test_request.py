@@ -135,3 +135,15 @@ def test_a_fault_on_the_whole_network_needs_two_regions(tmp_path):
     read_request(named, None, (), None, tmp_path, preset="threads")
     [problem] = problems_of(named, tmp_path, preset="x-early")
     assert "phase[1].faults[0].handle: no handle is called 'network'" in problem
+
+
+def test_a_metric_of_the_target_has_to_fail_only_where_the_scenario_judges_it(tmp_path):
+    drops = "target:feed_stream_slow_drops"
+    path = tmp_path / "mine.toml"
+    text = scenario_paths()["slow-readers"].read_text()
+    path.write_text(text)
+    read_request(str(path), None, (), None, tmp_path)
+    path.write_text(text.replace(f'check = "{drops}"', f'check = "{drops}s"'))
+    [problem] = problems_of(str(path), tmp_path)
+    assert problem.startswith("catalogue.fails_with[0].check: unknown check")
+    assert f"did you mean {drops!r}" in problem
