@@ -22,9 +22,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     Its lock tells that it is in use. Raises OSError when `parent` cannot be written.
     """
-    for left in parent.glob(prefix + "*"):
-        if left.is_dir() and _is_left(left):
-            shutil.rmtree(left, ignore_errors=True)
+    clear_left(parent, prefix)
     with TemporaryDirectory(prefix=prefix, dir=parent) as name:
         descriptor = hold_open(Path(name))
         try:
@@ -33,10 +31,20 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def _is_left(folder: Path) -> bool:
+def clear_left(parent: Path, prefix: str, fresh_s: float = FRESH_S) -> None:
+    """Remove what killed processes left in `parent` under `prefix`.
+
+    `fresh_s` 0: nobody can be about to lock one, as the caller holds what they would need.
+    """
+    for left in parent.glob(prefix + "*"):
+        if left.is_dir() and _is_left(left, fresh_s):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_left(folder: Path, fresh_s: float) -> bool:
     """Whether nobody uses it any more."""
     try:
-        if time.time() - folder.stat().st_mtime < FRESH_S:
+        if time.time() - folder.stat().st_mtime < fresh_s:
             return False
         with nobody_uses(folder) as free:
             return free

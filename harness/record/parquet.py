@@ -20,7 +20,7 @@ import duckdb
 import msgspec
 
 from harness.core.in_use import nobody_uses
-from harness.core.scratch import scratch_folder
+from harness.core.scratch import clear_left, scratch_folder
 from harness.record.clocks import Clock, read_clocks
 from harness.record.conversion import (
     ITEMS,
@@ -37,6 +37,7 @@ from harness.record.conversion import (
 from harness.record.frames import SUFFIX, HistoryError
 from harness.record.run_directory import RunDirectory
 
+SCRATCH = ".convert-"
 _PHASES = {"name": "VARCHAR", "kind": "VARCHAR", "start_ns": "BIGINT", "end_ns": "BIGINT"}
 _FAULTS = {
     "id": "VARCHAR",
@@ -51,18 +52,19 @@ _FAULTS = {
 def to_parquet(run: RunDirectory) -> Path:
     """The run's history as Parquet, with all that was flushed by now. Returns the path of ops.parquet.
 
-    Converts unless that was done. A torn tail of a segment (its process was killed while writing) is dropped. Raises
+    Converts unless that was done, and removes what a killed conversion left. A torn tail of a segment (its process was killed while writing) is dropped. Raises
     HistoryError naming segment and frame when anything else is damaged.
     """
     out = run.history / OPS
     with _one_at_a_time(run.history):
+        clear_left(run.history, SCRATCH, fresh_s=0)
         clocks, found = read_clocks(run.clocks), _segments(run.history)
         old, is_pair = _contents(run.history, found)
         if is_pair and _is_current(old, found, clocks):
             return out
         kept = _kept(old, found)
         new = [path for name, path in found.items() if name not in kept.segments]
-        with scratch_folder(run.history, ".convert-") as folder:
+        with scratch_folder(run.history, SCRATCH) as folder:
             Conversion(run.history, folder, kept, clocks).make(new)
     return out
 

@@ -12,13 +12,14 @@ import duckdb
 import msgspec
 import pytest
 
+from harness.core.in_use import hold_open
 from harness.core.op import Op, OpKind
 from harness.record.clocks import Clock, write_clocks
 from harness.record.columns import COLUMNS
 from harness.record.conversion import ITEMS, OPS
 from harness.record.frames import ITEM_FIELDS, HistoryError, read_frames
 from harness.record.history import HistoryWriter, being_written
-from harness.record.parquet import open_history, processes, seal, to_parquet
+from harness.record.parquet import SCRATCH, open_history, processes, seal, to_parquet
 from harness.record.run_directory import RunDirectory
 
 MakeOp = Callable[..., Op]
@@ -293,3 +294,20 @@ def test_what_is_converted_can_be_asked_where_nothing_can_be_written(
 
     monkeypatch.setattr(os, "open", read_only)
     assert query(run) == [(1,)]
+
+
+def test_what_a_killed_conversion_left_goes_when_the_run_is_opened_and_a_living_ones_folder_stays(
+    run: RunDirectory, make_op: MakeOp
+) -> None:
+    store(run, "locust-0", make_op(1))
+    to_parquet(run)
+    left, used = run.history / f"{SCRATCH}left", run.history / f"{SCRATCH}used"
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / OPS).write_bytes(b"half")
+    descriptor = hold_open(used)
+    to_parquet(run)  # there is nothing to convert
+    assert (left.exists(), used.exists()) == (False, True)
+    os.close(descriptor)
+    assert query(run) == [(1,)]
+    assert not used.exists()
