@@ -52,8 +52,8 @@ _FAULTS = {
 def to_parquet(run: RunDirectory) -> Path:
     """The run's history as Parquet, with all that was flushed by now. Returns the path of ops.parquet.
 
-    Converts unless that was done, and removes what a killed conversion left. A torn tail of a segment (its process was killed while writing) is dropped. Raises
-    HistoryError naming segment and frame when anything else is damaged.
+    Converts unless that was done; what a killed conversion left is removed. A torn tail of a segment (its process was
+    killed while writing) is dropped. Raises HistoryError naming segment and frame when anything else is damaged.
     """
     out = run.history / OPS
     with _one_at_a_time(run.history):
