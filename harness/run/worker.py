@@ -2,9 +2,10 @@
 
     join -> take plan and tokens -> run its load processes, each line of theirs carried over the link -> deliver
 
-Everything is kept in a folder of its own, tokens readable by nobody else, and is gone afterwards. When the master is
-gone, or silent, the load ends at once. The load goes only where this side allows: a plan that names another machine
-which was not allowed here is refused.
+Everything is kept in a folder of its own, readable by nobody else, and is gone afterwards; tokens are gone as soon as
+the load processes have read them, so a worker that is killed leaves none. When the master is gone, or silent, the load
+ends at once. The load goes only where this side allows: a plan that names another machine which was not allowed here is
+refused.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class _Work:
         self._files = {name: run.path / f"{name}.file" for name in (PLAN, TOKENS, OPERATOR, AUTHORITY, TRACE)}
         self._inbox = Inbox(self._files)
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._silent: set[str] = set()
+        """processes that may not have read their tokens yet: they do before they say a word"""
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -134,6 +137,7 @@ class _Work:
             for part in parts:
                 log = self._run.logs / f"{part.name}.log"
                 self._children[part.name] = await undo.enter_async_context(child_process(part.command(plan_file), log))
+            self._silent = set(self._children)
             self._say(f"running {', '.join(self._children)}")
             await self._relay()
 
@@ -228,9 +232,18 @@ class _Work:
     async def _speak_for(self, name: str, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
+            self._heard(name)
             await self._link.tell(Said(name, line.decode(errors="replace")))
         await process.wait()
         await self._link.tell(Ended(name))
+
+    def _heard(self, name: str) -> None:
+        """Forget the tokens once every process spoke."""
+        if name in self._silent:
+            self._silent.remove(name)
+            if not self._silent:
+                for secret in (TOKENS, OPERATOR):
+                    self._files[secret].unlink(missing_ok=True)
 
     async def _deliver(self) -> None:
         """Send what the processes wrote."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from far_machine import AHEAD_S, FarMachine, made_far_machine
 from small_feed import SmallFeed
 
 from harness.core.clock import NS_PER_S, now_ns
@@ -93,10 +93,12 @@ def laid_out(plan: LoadPlan) -> LoadPlan:
 
 @asynccontextmanager
 async def worker(
-    taking: Master, secret: Path, scratch: Path, *more: str, host: str = "127.0.0.1", launcher: Sequence[str] = ()
+    taking: Master, secret: Path, scratch: Path, *more: str, far: FarMachine | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`feedstorm worker`, with the error output piped; killed when the block ends."""
+    host, launcher = (far.near, far.launcher) if far else ("127.0.0.1", ())
     command = ["-m", "harness.cli", "worker", f"{host}:{taking.port}", "--secret-file", str(secret), *more]
+    command += ["--allow-host", host] if far else []
     process = await asyncio.create_subprocess_exec(
         *launcher,
         sys.executable,
@@ -214,6 +216,9 @@ async def test_a_worker_that_is_killed_is_lost_and_takes_nobody_with_it(
             assert asyncio.get_running_loop().time() - begun < 10
             assert load.unfinished == ["locust-1"]
         assert children
+        left = [path.name for path in scratch.rglob("*") if path.is_file()]
+        assert "plan.json" in left
+        assert "tokens.file" not in left
         await until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its processes end")
     rows = [msgspec.json.decode(line) for line in plan.directory.generator.read_bytes().splitlines()]
     assert [(row["process"], row["completed"]) for row in rows] == [("locust-0", True)]
@@ -395,46 +400,20 @@ def test_a_worker_gets_the_tokens_of_its_own_users_only(make_plan_of: Any) -> No
     assert given[2] == {"9": "t9"}
 
 
-FAR, NEAR = "10.203.77.2", "10.203.77.1"
-SPACE, INNER, OUTER = "feedstorm-test", "fst-in", "fst-out"
-AHEAD_S = 3600
+@pytest.fixture
+def far_machine() -> Iterator[FarMachine]:
+    with made_far_machine() as made:
+        yield made
 
 
 @pytest.fixture
-def far_machine() -> Any:
-    """A network and a clock of its own: what to put before a command, so that it runs there."""
-    clock = ("unshare", "--fork", "--kill-child", "--time", "--monotonic", str(AHEAD_S))
-    if os.geteuid() or not shutil.which("ip") or subprocess.run([*clock, "true"], capture_output=True).returncode:
-        pytest.skip("needs root, iproute2 and time namespaces")
-    made = subprocess.run(["ip", "netns", "add", SPACE], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no network namespace can be made here: {made.stderr.strip()}")
-    try:
-        for line in (
-            f"link add {OUTER} type veth peer name {INNER} netns {SPACE}",
-            f"addr add {NEAR}/30 dev {OUTER}",
-            f"link set {OUTER} up",
-            f"-n {SPACE} addr add {FAR}/30 dev {INNER}",
-            f"-n {SPACE} link set {INNER} up",
-            f"-n {SPACE} link set lo up",
-        ):
-            done = subprocess.run(["ip", *line.split()], capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"ip {line}: {done.stderr.strip()}")
-        yield ("ip", "netns", "exec", SPACE, *clock)
-    finally:
-        subprocess.run(["ip", "netns", "del", SPACE], capture_output=True)
-        subprocess.run(["ip", "link", "del", OUTER], capture_output=True)
-
-
-@pytest.fixture
-async def near_feed(far_machine: Any) -> AsyncIterator[SmallFeed]:
+async def near_feed(far_machine: FarMachine) -> AsyncIterator[SmallFeed]:
     """A feed that the far machine can reach."""
     feed = SmallFeed()
     runner = web.AppRunner(feed.application(), shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, NEAR, 0).start()
-    feed.url = f"http://{NEAR}:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, far_machine.near, 0).start()
+    feed.url = f"http://{far_machine.near}:{runner.addresses[0][1]}"
     yield feed
     await runner.cleanup()
 
@@ -446,14 +425,13 @@ def sent_of(run: RunDirectory) -> list[list[int]]:
 
 
 async def test_a_machine_with_its_own_network_and_clock(
-    far_machine: Sequence[str], near_feed: SmallFeed, make_plan_of: Any, secret: Path, scratch: Path
+    far_machine: FarMachine, near_feed: SmallFeed, make_plan_of: Any, secret: Path, scratch: Path
 ) -> None:
     plan = laid_out(make_plan_of(near_feed.url, rates=RATES, seconds=1.0))
-    meeting = Meeting(NEAR, 0, 1, SECRET.encode())
-    allowed = ("--allow-host", NEAR)
+    meeting = Meeting(far_machine.near, 0, 1, SECRET.encode())
     async with AsyncExitStack() as undo:
         taking = await undo.enter_async_context(master(meeting))
-        started = worker(taking, secret, scratch, *allowed, host=NEAR, launcher=far_machine)
+        started = worker(taking, secret, scratch, far=far_machine)
         process = await undo.enter_async_context(started)
         load = await undo.enter_async_context(shared(plan, taking))
         t0_ns = await play(load)
@@ -473,7 +451,7 @@ async def test_a_machine_with_its_own_network_and_clock(
 
 @pytest.mark.nightly
 async def test_a_machine_that_is_cut_off_is_lost(
-    far_machine: Sequence[str],
+    far_machine: FarMachine,
     near_feed: SmallFeed,
     make_plan_of: Any,
     secret: Path,
@@ -483,13 +461,13 @@ async def test_a_machine_that_is_cut_off_is_lost(
     """No packet says so: it is silent, and that is noticed."""
     monkeypatch.setattr(machines, "HEARTBEAT_S", 1.0)
     plan = laid_out(make_plan_of(near_feed.url, rates=RATES, seconds=60.0))
-    meeting = Meeting(NEAR, 0, 1, SECRET.encode())
+    meeting = Meeting(far_machine.near, 0, 1, SECRET.encode())
     async with master(meeting) as taking:
-        started = worker(taking, secret, scratch, "--allow-host", NEAR, host=NEAR, launcher=far_machine)
+        started = worker(taking, secret, scratch, far=far_machine)
         async with started as process, shared(plan, taking) as load:
             load.start(now_ns() + NS_PER_S // 2)
             await until(lambda: all(m.status.get("sent") for m in load.members), "both send")
-            await asyncio.to_thread(subprocess.run, ["ip", "link", "set", OUTER, "down"], check=True)
+            await asyncio.to_thread(subprocess.run, ["ip", "link", "set", far_machine.outer, "down"], check=True)
             await until(lambda: load.lost == ["locust-1"], "it is missed")
             begun = asyncio.get_running_loop().time()
             await load.finish()

@@ -11,16 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from asked_ops import asked_by, asked_in, check_who
 from changing_feed import OPERATOR, ChangingFeed
 
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.load_rates import Load
-from harness.core.op import Op, OpKind, OpOutcome, text_hash
-from harness.load.arrival_kinds import Arrival, ArrivalKind
+from harness.core.op import Op, OpKind, OpOutcome
 from harness.load.members import plan_users
 from harness.load.plan import EdgePair, LoadPlan, PlanRegion, write_plan, write_tokens
-from harness.load.schedule import arrivals, post_text
-from harness.load.shard import Shard
 from harness.record.frames import read_segment
 from harness.record.run_directory import RunDirectory
 from harness.run.load_processes import load_processes
@@ -42,13 +40,6 @@ RATES = Load(
     probes_per_s=3,
     repeats_per_s=2,
 )
-ANSWERS = {ArrivalKind.REPLY, ArrivalKind.LIKE, ArrivalKind.PROBE}
-"""arrivals whose op, and whether there is one, depends on what was answered before"""
-WRITTEN = {ArrivalKind.POST, ArrivalKind.CELEBRITY, ArrivalKind.REPEAT}
-OPS = {ArrivalKind.READ: OpKind.FEED, **dict.fromkeys(WRITTEN, OpKind.POST), ArrivalKind.SIGNUP: OpKind.SIGNUP}
-
-Asked = tuple[str, int, int, str]
-"""kind, due from t0, hash of the text, idempotency key"""
 
 
 @pytest.fixture
@@ -105,32 +96,6 @@ async def played(plan: LoadPlan, workers: int) -> tuple[int, list[Op], list[dict
     return t0_ns, ops, rows
 
 
-def asked_by(plan: LoadPlan) -> dict[Asked, Arrival]:
-    """What the plan asks for, as the ops' rows must say it; without what depends on answers."""
-    found: dict[Asked, Arrival] = {}
-    for a in arrivals(plan):
-        if a.kind in ANSWERS:
-            continue
-        kind = OPS.get(a.kind) or OpKind(a.variant or a.kind)
-        post = a.target if a.kind is ArrivalKind.REPEAT else a.number
-        text = post_text(plan, ArrivalKind.POST if a.kind is ArrivalKind.REPEAT else a.kind, post)
-        written = a.kind in WRITTEN
-        key = f"{ArrivalKind.POST if a.kind is ArrivalKind.REPEAT else a.kind}-{post}" if written else ""
-        found[kind, a.due_ns, text_hash(text) if written else 0, key] = a
-    return found
-
-
-def asked_in(ops: list[Op], t0_ns: int) -> dict[Asked, Op]:
-    """What a run's rows say was asked for; without what depends on answers."""
-    kept = [op for op in ops if op.kind not in (OpKind.LIKE, OpKind.PROBE, OpKind.FETCH, OpKind.IMPORT)]
-    keys = {op.id: op.idempotency_key.partition("-")[2] for op in kept}
-    return {
-        (op.kind, op.due_ns - t0_ns, op.text_hash, keys[op.id]): op
-        for op in kept
-        if not keys[op.id].startswith(ArrivalKind.REPLY)
-    }
-
-
 async def test_the_same_ops_by_one_process_or_by_four(
     feeds: list[ChangingFeed], make_plan_of: Any, tmp_path: Any
 ) -> None:
@@ -157,18 +122,6 @@ async def test_the_same_ops_by_one_process_or_by_four(
     assert sum(row["planned"] for row in together) == alone["planned"]
     assert min(row["planned"] for row in together) > alone["planned"] / 8
     check_apart(runs[1][1])
-
-
-def check_who(plan: LoadPlan, found: dict[Asked, Op], wanted: dict[Asked, Arrival], ops: list[Op]) -> None:
-    """The user who was to act did; unless its session was busy, or the author of the post that is meant stood in."""
-    authors = {op.idempotency_key.partition("-")[2]: op.user for op in ops if op.kind is OpKind.POST}
-    for key, op in found.items():
-        arrival = wanted[key]
-        user = Shard(plan).user_of(arrival)
-        if arrival.target >= 0 and arrival.kind is not ArrivalKind.EDGE:
-            user = authors[f"post-{arrival.target}"]
-        same = [other for other in ops if other.user == user and other.id != op.id]
-        assert op.user == user or any(o.sent_ns <= op.sent_ns + NS_PER_S and o.done_ns >= op.due_ns for o in same)
 
 
 def check_apart(ops: list[Op]) -> None:
