@@ -72,7 +72,7 @@ class LoadReport(msgspec.Struct, kw_only=True):
     late: int = 0
     dropped: int = 0
     skipped: int = 0
-    """of those sent: what nobody could do, before anybody had joined, on a post that was not acknowledged ..."""
+    """what nobody could do, before anybody had joined, on a post that was not acknowledged ..."""
     max_late_ms: float = 0.0
     loop_lag_p99_ms: float = 0.0
     loop_lag_max_ms: float = 0.0
@@ -80,6 +80,11 @@ class LoadReport(msgspec.Struct, kw_only=True):
     errors: list[str] = []
     left_out: list[str] = []
     """what the scenario asked for and the target cannot take"""
+
+    @property
+    def taken(self) -> int:
+        """Arrivals that somebody was there for, in time or late."""
+        return self.sent + self.skipped
 
 
 class StopReport(msgspec.Struct, kw_only=True):
@@ -166,7 +171,14 @@ class Case:
     @property
     def celebrities(self) -> int:
         """Number of celebrities; they are users 0 .. n-1."""
-        return len(self.scenario.population.celebrities)
+        return len(self.scenario.population.all_celebrities)
+
+    @property
+    def late_users(self) -> list[int]:
+        """Who had not signed up before the run, where others had: late celebrities, and the last users."""
+        population, stars = self.scenario.population, self.celebrities
+        first = population.users - population.newcomers
+        return [*range(stars - len(population.late_celebrities), stars), *range(first, population.users)]
 
     @property
     def convergence_ns(self) -> int:

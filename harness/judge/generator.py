@@ -37,17 +37,17 @@ def judge_generator(case: Case) -> list[Check]:
     """One check for all load processes together."""
     problems = missing_from(case) + [problem for report in case.load for problem in problems_of(report)]
     problems += clock_problems(case)
-    sent, late = sum(r.sent for r in case.load), sum(r.late for r in case.load)
-    said = "; ".join(problems[:3]) or f"{late:,} of {sent:,} arrivals were late; none was dropped"
+    taken, late = sum(r.taken for r in case.load), sum(r.late for r in case.load)
+    said = "; ".join(problems[:3]) or f"{late:,} of {taken:,} arrivals were late; none was dropped"
     left_out = dict.fromkeys(what for report in case.load for what in report.left_out)
     check = Check(
         name="generator",
         kind=CheckKind.GENERATOR,
         verdict=Outcome.INCONCLUSIVE if problems else Outcome.PASS,
-        value=late / sent if sent else 0.0,
+        value=late / taken if taken else 0.0,
         bound=LATE_SHARE,
         unit="share",
-        observations=sent,
+        observations=taken,
         reason="; left out: ".join([said, *left_out]),
         evidence=problems[:20],
     )
@@ -76,7 +76,7 @@ def problems_of(report: LoadReport) -> list[str]:
         problems.append(f"{name} did not finish: {'; '.join(report.errors) or 'no reason recorded'}")
     elif report.errors:
         problems.append(f"{name} had errors: {'; '.join(report.errors)}")
-    done = report.sent + report.dropped
+    done = report.taken + report.dropped
     if report.kind == "locust" and done < report.planned:
         problems.append(f"{name} never came to {report.planned - done:,} of {report.planned:,} planned arrivals")
     if report.dropped:
@@ -86,9 +86,9 @@ def problems_of(report: LoadReport) -> list[str]:
             f"{name} skipped {report.skipped:,} of {report.planned:,} arrivals that nobody could do "
             f"(bound {100 * SKIPPED_SHARE:g} %)"
         )
-    if report.sent and report.late / report.sent > LATE_SHARE:
+    if report.taken and report.late / report.taken > LATE_SHARE:
         problems.append(
-            f"{name} started {report.late:,} of {report.sent:,} arrivals more than 100 ms late "
+            f"{name} started {report.late:,} of {report.taken:,} arrivals more than 100 ms late "
             f"(the worst {report.max_late_ms:.0f} ms; bound {100 * LATE_SHARE:g} %)"
         )
     if report.loop_lag_p99_ms > LOOP_LAG_P99_MS:

@@ -153,7 +153,7 @@ class Signs:
 
     def of_load(self, report: LoadReport) -> None:
         """Late arrivals and loop lag of a load process."""
-        done = report.sent + report.dropped
+        done = report.taken + report.dropped
         if not done:
             return
         said = f"{_percent(report.late / done)} of its arrivals were late, {report.dropped:,} were dropped"

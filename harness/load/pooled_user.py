@@ -43,4 +43,4 @@ class PooledUser(FeedUser):
 
     def skip(self) -> None:
         """Nobody could do it."""
-        self.load.work.skipped += 1
+        self.load.work.skip()

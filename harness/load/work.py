@@ -127,6 +127,11 @@ class Work:
             self.max_late_ns = max(self.max_late_ns, late_ns)
         return arrival
 
+    def skip(self) -> None:
+        """Nobody can do the arrival taken last: it was not sent after all."""
+        self.sent -= 1
+        self.skipped += 1
+
     def done(self, pool_name: str) -> None:
         """The op of a user of that class is over."""
         self.pools[pool_name].busy -= 1

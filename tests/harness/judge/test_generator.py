@@ -25,9 +25,9 @@ ROWS = [
     ({"completed": False, "errors": ["killed"]}, "locust-0 did not finish: killed"),
     ({"errors": ["ReaderUser: KeyError: 'token'", "and another"]}, "had errors: ReaderUser: KeyError: 'token'; and"),
     ({"sent": 990}, "never came to 10 of 1,000 planned arrivals"),
-    ({"sent": 990, "skipped": 10}, "never came to 10 of 1,000 planned arrivals"),
-    ({"skipped": 50}, ""),
-    ({"skipped": 51}, "skipped 51 of 1,000 arrivals that nobody could do"),
+    ({"sent": 980, "skipped": 10}, "never came to 10 of 1,000 planned arrivals"),
+    ({"sent": 950, "skipped": 50, "late": 20}, ""),
+    ({"sent": 949, "skipped": 51}, "skipped 51 of 1,000 arrivals that nobody could do"),
     ({"kind": "streams", "sent": 990}, ""),  # has no fixed schedule to fall short of
 ]
 

@@ -213,4 +213,5 @@ async def test_what_nobody_can_do_is_skipped(
     row = msgspec.json.decode(line)
     assert row["errors"] == []
     assert row["skipped"] > 20
+    assert row["sent"] == row["planned"] - row["skipped"]
     assert {op.kind for op in rows(plan)} == {OpKind.POST, OpKind.FEED}

@@ -290,11 +290,8 @@ async def test_sign_ups_and_their_imports(small_feed: Any, make_plan_of: Any, lo
     readers = {op.user for op in ops if op.kind in (OpKind.FEED, OpKind.POST)}
     assert readers <= set(range(60))
     row = generator_row(plan)
-    assert (
-        row["sent"]
-        == row["planned"]
-        == len(joined) + row["skipped"] + sum(op.kind in (OpKind.FEED, OpKind.POST) for op in ops)
-    )
+    assert row["sent"] == len(joined) + sum(op.kind in (OpKind.FEED, OpKind.POST) for op in ops)
+    assert row["sent"] + row["skipped"] == row["planned"]
 
 
 def test_texts_differ_between_kinds(make_plan_of: Any) -> None:
