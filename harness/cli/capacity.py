@@ -149,7 +149,7 @@ def capacity(
     interval known so far is told in each case.
     """
     place = run_directory(out, f"capacity-{Path(scenario).stem}")
-    if (place / CAPACITY).exists():
+    if made_steps(place):
         raise UsageError(f"--out {out}: holds a search already; choose another directory")
     left_out: list[str] = []
 
@@ -174,6 +174,17 @@ def search_problems(start: float, length_s: float) -> list[str]:
     """What cannot be searched by."""
     problems = [] if 0 < start < float("inf") else [f"--start: must be a number above 0, got {start:g}"]
     return problems + ([] if length_s >= FEWEST_S else [f"--for: must be {FEWEST_S:g}s or more, got {length_s:g}s"])
+
+
+def made_steps(place: Path) -> bool:
+    """Whether a search was made there; one whose first step could not begin is none."""
+    try:
+        answer = msgspec.json.decode((place / CAPACITY).read_bytes(), type=Answer)
+    except FileNotFoundError:
+        return False
+    except msgspec.MsgspecError:
+        return True
+    return bool(answer.capacity.steps)
 
 
 def run_search(plan: Plan, as_json: bool = False, step: Step | None = None) -> None:

@@ -57,7 +57,7 @@ def run_repeatedly(
     first. The runs together are compared with the baseline. Raises UsageError when one of the directories is taken.
     """
     places = [request.out.with_name(f"{request.out.name}-{number}") for number in range(1, times + 1)]
-    if taken := [f"--out {place}: holds a run already" for place in places if (place / "scenario.json").exists()]:
+    if taken := [f"--out {place}: holds a run already" for place in places if RunDirectory(place).is_taken]:
         raise UsageError(taken)
     made: list[tuple[RunDirectory, Verdict]] = []
     try:

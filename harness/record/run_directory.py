@@ -152,6 +152,12 @@ class RunDirectory:
         """Folder of process logs."""
         return self.path / "logs"
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether it holds a run, or a scenario of somebody else's. A start that failed before load takes no place."""
+        is_begun = self.phases.exists() or self.verdict.exists()
+        return is_begun or (self.scenario.exists() and not self.manifest.exists())
+
     def create(self) -> RunDirectory:
         """Make the directory and its folders. Returns self. Raises UnavailableError where none can be made."""
         try:

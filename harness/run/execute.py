@@ -108,15 +108,15 @@ class Execution:
 
     async def execute(self) -> Verdict:
         """All stages. Raises FeedstormError for what a person can act on."""
-        self.run = RunDirectory(self.request.out).create()
+        self.run = stages.open_run(self.request.out)
         self.by_hand = ByHand(self.run)
         self.progress = Progress(self.request, self.run, by_hand=self.by_hand)
         watcher = asyncio.create_task(self._watch())
         last_stage = "ended before its time"
         try:
-            self._prepare()
             async with AsyncExitStack() as undo:
                 undo.enter_context(being_written(self.run.history))
+                self._prepare()
                 await self._meet_workers(undo)
                 await self._start_target(undo)
                 await self._load_and_break(undo)

@@ -20,7 +20,8 @@ from chaos.timeline import DueFault
 from harness.contract.client import FeedClient
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S, now_ns
-from harness.core.errors import ResidueError, UnavailableError
+from harness.core.errors import ResidueError, UnavailableError, UsageError
+from harness.core.in_use import nobody_uses
 from harness.core.json_file import write_json
 from harness.core.scenario import Phase, Scenario
 from harness.load.plan import PlanPhase
@@ -33,6 +34,32 @@ from harness.run.scrape import scrape
 from harness.run.stream_users import forget_tokens
 
 FOLLOW_CONCURRENCY = 32
+
+
+MADE_BY_A_START = (
+    *("scenario.json", "scenario.toml", "manifest.json", "target.json", "plan.json", "tokens.*", "trace.*", "stack"),
+    *("population", "history", "histograms", "logs", "generator.jsonl", ".generator.*", "clocks.jsonl", "noise.jsonl"),
+)
+"""what is in a run directory before load is offered"""
+
+
+def open_run(path: Path) -> RunDirectory:
+    """The run directory, made; what a start that failed left in it goes, anything else stays.
+
+    Raises UsageError when a run is starting there, UnavailableError where none can be made.
+    """
+    run = RunDirectory(path)
+    if _is_ours(path) and not run.is_taken:
+        run.create()
+        with nobody_uses(run.history) as free:
+            if not free:
+                raise UsageError(f"--out {path}: a run is starting there; choose another directory")
+            for left in (left for name in MADE_BY_A_START for left in path.glob(name)):
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+    return run.create()
 
 
 def write_request(run: RunDirectory, request: RunRequest, scenario: Scenario) -> None:

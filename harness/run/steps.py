@@ -29,6 +29,7 @@ from harness.record.conversion import OPS
 from harness.record.run_directory import RunDirectory
 from harness.run.execute import Execution, Observer, Progress
 from harness.run.request import RunRequest
+from harness.run.stages import open_run
 from harness.run.target import target_up
 from harness.run.usage import UsageWatch
 
@@ -142,7 +143,7 @@ class TargetSteps:
     async def _running(self, request: RunRequest) -> Profile:
         """The kept target, started in the directory of this step when there is none: what a kill leaves is healed."""
         if self._kept is None:
-            run, scenario = RunDirectory(request.out).create(), request.scenario
+            run, scenario = open_run(request.out), request.scenario
             population = make_population(scenario.population, scenario.seed)
             write_population(population, scenario.population, scenario.seed, run.population)
             up = target_up(request.profile, run, population.users, request.defects, request.flags)

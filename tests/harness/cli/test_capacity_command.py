@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import feedstorm
-from harness.cli.capacity import Plan, run_search
+from harness.cli.capacity import Plan, made_steps, run_search
 from harness.core.errors import ExitCode, InterruptedRun, UnavailableError, UsageError
 from harness.core.knobs import RATES, find_knob
 from harness.core.verdict import Check, CheckKind, Outcome, Verdict
@@ -195,3 +195,12 @@ def test_a_directory_with_a_search_in_it_is_left_alone(out):
     ended(plan(out), System(300))
     result = CliRunner().invoke(feedstorm, ["capacity", "steady-peak", "--out", str(out)])
     assert "holds a search already" in str(result.exception)
+
+
+def test_a_search_whose_target_did_not_come_up_may_be_made_again(out):
+    with pytest.raises(UnavailableError):
+        run_search(plan(out), step=System(300, ends={1: UnavailableError("no target")}).step)
+    assert written(out)["capacity"]["interval"]["reason"] == "no target"
+    assert not made_steps(out)
+    ended(plan(out), System(300))
+    assert made_steps(out)

@@ -1,7 +1,11 @@
-"""Healing touches only run directories, and `latest` only when it is a link."""
+"""Healing and opening touch only run directories, and `latest` only when it is a link."""
 
+import pytest
+
+from harness.core.errors import UsageError
+from harness.record.history import being_written
 from harness.record.run_directory import SUITE, RunDirectory
-from harness.run.stages import heal_older_runs, link_latest
+from harness.run.stages import heal_older_runs, link_latest, open_run
 
 
 def make_run(path):
@@ -53,3 +57,44 @@ def test_a_file_called_latest_is_nobodys_link(tmp_path):
     (tmp_path / "latest").write_text("mine")
     link_latest(RunDirectory(make_run(tmp_path / "a")))
     assert (tmp_path / "latest").read_text() == "mine"
+
+
+def names(path):
+    return {str(one.relative_to(path)) for one in path.rglob("*")}
+
+
+EMPTY = {"history", "histograms", "population", "logs"}
+
+
+def test_what_a_start_that_failed_left_goes_and_anything_else_stays(tmp_path):
+    run = RunDirectory(make_run(tmp_path / "run")).create()
+    for name in ("history/locust-0.jsonl", "logs/target.log", "population/index.json", "clocks.jsonl", "trace.csv"):
+        (run.path / name).write_text("left")
+    (run.path / "notes.txt").write_text("mine")
+    assert not run.is_taken
+    assert names(open_run(run.path).path) == EMPTY | {"notes.txt"}
+
+
+@pytest.mark.parametrize("begun", ["phases.json", "verdict.json"])
+def test_a_run_that_had_load_is_not_touched(tmp_path, begun):
+    run = RunDirectory(make_run(tmp_path / "run")).create()
+    (run.path / begun).write_text("[]")
+    before = names(run.path)
+    assert run.is_taken
+    assert names(open_run(run.path).path) == before
+
+
+def test_nor_is_a_scenario_without_a_run(tmp_path):
+    mine = tmp_path / "scenario.json"
+    mine.write_text("{}")
+    assert RunDirectory(tmp_path).is_taken
+    open_run(tmp_path)
+    assert mine.read_text() == "{}"
+
+
+def test_two_runs_cannot_start_in_one_directory(tmp_path):
+    run = RunDirectory(make_run(tmp_path / "run")).create()
+    before = names(run.path)
+    with being_written(run.history), pytest.raises(UsageError, match="a run is starting there"):
+        open_run(run.path)
+    assert names(run.path) == before
