@@ -140,6 +140,7 @@ DEFECTS: dict[str, str] = {
     "unfollowed-stays": "posts of an author stay in the feed of who unfollowed him",
     "block-ignored": "posts of a blocked author stay in the feed",
     "block-lost-at-restart": "the graph forgets all blocks when it is started again",
+    "pending-follows-lost": "who followed an author before he signed up does not follow him when he does",
     # replication
     "post-not-replicated": "every 10th post never reaches the other regions",
     "delete-not-replicated": "deletes never reach the other regions",

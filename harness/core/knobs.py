@@ -22,7 +22,11 @@ from harness.core.units import parse_rate_per_s
 
 RATES = "rates"
 LISTENERS = "population.listeners"
-_FIELDS = {f"load.{key}": field for key, (field, parse) in LOAD.items() if parse is parse_rate_per_s}
+_NO_AMOUNT = {"celebrity_signups"}
+"""says when somebody joins"""
+_FIELDS = {
+    f"load.{key}": field for key, (field, parse) in LOAD.items() if parse is parse_rate_per_s and key not in _NO_AMOUNT
+}
 KNOBS = (RATES, *_FIELDS, LISTENERS)
 
 
@@ -57,14 +61,7 @@ class Knob:
             population = msgspec.structs.replace(scenario.population, listeners=int(self.amount(factor)))
             return msgspec.structs.replace(scenario, population=population)
         load = msgspec.structs.replace(scenario.load, **{f: grown(rate, factor) for f, rate in self._rates.items()})
-        population = scenario.population
-        problems = load_problems(
-            load,
-            panel=population.panel,
-            celebrities=len(population.celebrities),
-            joined=population.joined,
-            length_s=scenario.duration_s,
-        )
+        problems = load_problems(load, population=scenario.population, length_s=scenario.duration_s)
         if problems:
             raise UsageError([f"{problem} (at {factor:g} times {self.name})" for problem in problems])
         return msgspec.structs.replace(scenario, load=load)

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from harness.core.rate_shapes import Rate, mean_per_s
+from harness.core.population import Population
+from harness.core.rate_shapes import EVEN, Rate, is_even, mean_per_s
 from harness.core.units import parse_rate_per_s
 from harness.core.values import Parser, flag, text
 
@@ -36,6 +37,8 @@ class Load(msgspec.Struct, kw_only=True, frozen=True):
     reads_per_s: Rate = 0.0
     celebrity_posts_per_s: Rate = 0.0
     signups_per_s: Rate = 0.0
+    celebrity_signups_per_s: Rate = 0.0
+    """sign-ups of late celebrities, in turn"""
     signup_curve: bool = False
     """the real sign-up curve, compressed so that every user joins within the phases"""
     edges_per_s: Rate = 0.0
@@ -85,8 +88,8 @@ LOAD: dict[str, tuple[str, Parser]] = {
     **{
         key: (f"{key}_per_s", parse_rate_per_s)
         for key in (
-            "posts", "reads", "celebrity_posts", "signups", "edges", "deletes", "hides", "moderations", "replies",
-            "likes", "probes", "repeats",
+            "posts", "reads", "celebrity_posts", "signups", "celebrity_signups", "edges", "deletes", "hides",
+            "moderations", "replies", "likes", "probes", "repeats",
         )
     },
     "signup_curve": ("signup_curve", flag),
@@ -95,14 +98,13 @@ _BY_THE_PANEL = ("replies", "likes", "probes")
 _OF_POSTS = ("deletes", "hides", "moderations", "repeats")
 
 
-def load_problems(load: Load, *, panel: int, celebrities: int, joined: str, length_s: float) -> list[str]:
+def load_problems(load: Load, *, population: Population, length_s: float) -> list[str]:
     """What rates ask for that this population, or the other rates, cannot give: each with its path."""
-    problems = []
-    if load.celebrity_posts_per_s and not celebrities:
+    problems, panel = [], population.panel
+    if load.celebrity_posts_per_s and not population.all_celebrities:
         problems.append("load.celebrity_posts: needs population.celebrities")
-    if load.signup_curve and joined == "all":
-        problems.append('load.signup_curve: needs population.joined = "none"')
-    if load.edges_per_s and joined == "none":
+    problems += _signup_problems(load, population, length_s)
+    if load.edges_per_s and population.joined == "none":
         problems.append('load.edges: needs population.joined = "all"')
     asked = {key: getattr(load, field) for key, (field, _) in LOAD.items()}
     problems += [f"load.{key}: needs population.panel" for key in _BY_THE_PANEL if asked[key] and not panel]
@@ -115,6 +117,22 @@ def load_problems(load: Load, *, panel: int, celebrities: int, joined: str, leng
             f"load.deletes, hides and moderations together: must be <= {MOST_TOUCHED:.0%} of load.posts "
             f"({posts:g}/s), got {touched:g}/s"
         )
+    return problems
+
+
+def _signup_problems(load: Load, population: Population, length_s: float) -> list[str]:
+    """Sign-ups of nobody, and people who never sign up."""
+    problems, rate = [], load.celebrity_signups_per_s
+    if load.signup_curve and population.joined == "all" and not population.newcomers:
+        problems.append('load.signup_curve: needs population.joined = "none", or population.newcomers')
+    if population.newcomers and not (load.signups_per_s or load.signup_curve):
+        problems.append("population.newcomers: needs load.signups, or load.signup_curve")
+    if rate and not population.late_celebrities:
+        problems.append("load.celebrity_signups: needs population.late_celebrities")
+    if population.late_celebrities and not rate:
+        problems.append("population.late_celebrities: needs load.celebrity_signups")
+    elif is_even(rate, EVEN) and 0 < mean_per_s(rate, length_s) * length_s <= 1:
+        problems.append("load.celebrity_signups: the first comes one interval after the warm-up, not within the phases")
     return problems
 
 

@@ -2,10 +2,11 @@
 
 Amounts grow, everything else stays:
 
-    grows   users, followers of each celebrity, listeners, panel, every rate of [load] but celebrity_posts, whatever
-            its shape; `streams` of a fault; the bounds of thresholds on `count` and `rate`
+    grows   users, followers of each celebrity, follows of each hyper-follower, newcomers, listeners, panel, every rate
+            of [load] but those of celebrities, whatever its shape; `streams` of a fault; the bounds of thresholds on
+            `count` and `rate`
     stays   what holds for one user (mean_follows, history, hot_ratio, fetch_ratio), times, shares, the number of
-            celebrities and how often they post: each post of theirs reaches more followers already
+            celebrities, how often they post and when they join: each post of theirs reaches more followers already
 
 So the work of a second grows by the factor, and what it means for one user stays. A scenario keeps more of it as it
 is with `[scale] fixed`, a list of the paths in `GROWING`.
@@ -23,17 +24,19 @@ import msgspec
 
 from harness.core.errors import UsageError
 from harness.core.load_rates import LOAD
+from harness.core.population import DEFAULT_USERS
 from harness.core.units import parse_rate_per_s
 from harness.core.values import Parser, list_of, one_of
 
-DEFAULT_USERS = 1000
-"""of a scenario that does not say how many"""
-_STAYS = {"celebrity_posts"}
+_STAYS = {"celebrity_posts", "celebrity_signups"}
 _AMOUNT = re.compile(r"^(\s*(?:count|rate)\s*(?:<=|>=|===|==|!=|<|>)\s*)([0-9][0-9_.]*)(\s*(?:/\s*\w+)?\s*)$")
 _NUMBER = re.compile(r"^\s*([0-9][0-9.]*)(\s*/\s*\w+\s*)$")
 GROWING = (
     "population.users",
     "population.celebrities",
+    "population.late_celebrities",
+    "population.hyper_followers",
+    "population.newcomers",
     "population.listeners",
     "population.panel",
     "listeners.http2",

@@ -18,35 +18,12 @@ from harness.core.listening import LISTENERS, Listening, listening_problems
 from harness.core.load_rates import Load as Load
 from harness.core.load_rates import load_problems
 from harness.core.load_table import read_load
+from harness.core.population import POPULATION, population_problems
+from harness.core.population import Population as Population
 from harness.core.random_plan import RANDOM_PLAN, REQUIRED, RandomPlan
-from harness.core.scaling import DEFAULT_USERS, SCALE, Scale
+from harness.core.scaling import SCALE, Scale
 from harness.core.units import parse_duration_s
-from harness.core.values import Parser, list_of, one_of, positive_duration, text, whole
-
-
-class Population(msgspec.Struct, kw_only=True, frozen=True):
-    """Who there is. Users are numbered 0 .. users-1; celebrities come first (0, 1, ...)."""
-
-    users: int = DEFAULT_USERS
-    graph: str = "power-law"
-    """ "power-law" or "edges:PATH" """
-    mean_follows: int = 50
-    celebrities: tuple[int, ...] = ()
-    """follower count of each celebrity"""
-    hot_ratio: float = 0.3
-    """share of follow edges with an interaction in the last 30 days"""
-    listeners: int = 0
-    """users with an open stream, spread evenly over the target's regions"""
-    history: int = 0
-    """mean number of entries in each timeline before the run"""
-    panel: int = 0
-    """active sessions: 80 % of reads and a share of posts, pages of 5 and 50, walks"""
-    fetch_ratio: float = 0.0
-    """an event is followed by a jittered fetch this often"""
-    joined: str = "all"
-    """ "all" users have signed up before the run, or "none" """
-    reconnect_jitter_s: float = 2.0
-    """a listener whose stream ended waits a uniform time up to this before it reconnects"""
+from harness.core.values import Parser, list_of, positive_duration, text, whole
 
 
 class FaultSpec(msgspec.Struct, kw_only=True, frozen=True):
@@ -109,18 +86,6 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
         return sum(p.duration_s for p in self.phases)
 
 
-def _ratio(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"must be a number from 0 to 1, got {value!r}")
-    return float(value)
-
-
-def _graph(value: Any) -> str:
-    if value == "power-law" or (isinstance(value, str) and len(value) > 6 and value.startswith("edges:")):
-        return str(value)
-    raise ValueError(f'must be "power-law" or "edges:PATH", got {value!r}')
-
-
 def _setting(value: Any) -> str:
     if not isinstance(value, str) or not all(value.partition("=")):
         raise ValueError(f"must look like NAME=VALUE, got {value!r}")
@@ -141,19 +106,6 @@ def _expression(value: Any) -> str:
 
 
 # key in the file -> (field of the struct, parser)
-_POPULATION: dict[str, tuple[str, Parser]] = {
-    "users": ("users", whole(2)),
-    "graph": ("graph", _graph),
-    "mean_follows": ("mean_follows", whole(1)),
-    "celebrities": ("celebrities", list_of(whole(1))),
-    "hot_ratio": ("hot_ratio", _ratio),
-    "listeners": ("listeners", whole(0)),
-    "history": ("history", whole(0)),
-    "panel": ("panel", whole(0)),
-    "fetch_ratio": ("fetch_ratio", _ratio),
-    "joined": ("joined", one_of("all", "none")),
-    "reconnect_jitter": ("reconnect_jitter_s", parse_duration_s),
-}
 _PHASE: dict[str, tuple[str, Parser]] = {
     "name": ("name", text),
     "duration": ("duration_s", positive_duration),
@@ -280,7 +232,7 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
     for key in ("name", "about"):
         if key not in raw:
             reader.problems.append(f"{key}: is required")
-    population = Population(**reader.table("population", raw.get("population", {}), _POPULATION))
+    population = Population(**reader.table("population", raw.get("population", {}), POPULATION))
     listeners = Listening(**reader.table("listeners", raw.get("listeners", {}), LISTENERS))
     phases = [reader.phase(f"phase[{i}]", p) for i, p in enumerate(reader.rows("phase", raw.get("phase", [])))]
     if raw.get("phase", []) == []:
@@ -327,19 +279,8 @@ def _tag_problems(tags: tuple[str, ...]) -> list[str]:
 
 def _cross_checks(population: Population, load: Load, phases: list[Phase]) -> list[str]:
     """Problems that involve more than one key."""
-    problems = []
-    for key in ("listeners", "panel"):
-        if getattr(population, key) > population.users:
-            problems.append(f"population.{key}: must be <= population.users ({population.users})")
-    for i, count in enumerate(population.celebrities):
-        if count >= population.users:
-            problems.append(
-                f"population.celebrities[{i}]: must be < population.users ({population.users}), got {count}"
-            )
-    celebrities, length_s = len(population.celebrities), sum(phase.duration_s for phase in phases)
-    problems += load_problems(
-        load, panel=population.panel, celebrities=celebrities, joined=population.joined, length_s=length_s
-    )
+    problems = population_problems(population)
+    problems += load_problems(load, population=population, length_s=sum(phase.duration_s for phase in phases))
     names = [p.name for p in phases]
     problems += [f"phase: name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
     for i, phase in enumerate(phases):

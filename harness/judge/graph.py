@@ -9,7 +9,8 @@
              read or listen, authors who post; everybody follows himself
 
 An edge made during a fault counts from the end of the fault's window: until then regions need not agree about it.
-In a run that starts with nobody joined an edge counts from when both sides were seen joined and imported.
+Edges of users who join during the run (all of them, in a run that starts with nobody joined) count from when they were
+seen joined and imported.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def build(con: duckdb.DuckDBPyConnection, case: Case) -> None:
     con.execute("UPDATE post SET celebrity = true WHERE author IN (SELECT author FROM star)")
     con.execute(_CHANGE, {"cross": case.cross_region_ns})
     con.execute(_JOINED)
-    con.execute(_EDGE, {"always": -FOREVER_NS, "joined_all": case.scenario.population.joined == "all"})
+    con.execute(_LATE, {"all_late": case.scenario.population.joined == "none", "late": case.late_users})
+    con.execute(_EDGE, {"always": -FOREVER_NS})
 
 
 def has_population(con: duckdb.DuckDBPyConnection) -> bool:
@@ -114,6 +116,14 @@ FROM op WHERE kind IN ('signup', 'import') AND outcome = 'ok'
 GROUP BY "user" HAVING count(*) FILTER (kind = 'signup') > 0 AND count(*) FILTER (kind = 'import') > 0
 """
 
+_LATE = """
+CREATE TABLE late_user AS
+SELECT u."user", j.at_ns FROM (
+  SELECT follower AS "user" FROM base WHERE $all_late UNION SELECT author FROM base WHERE $all_late
+  UNION SELECT unnest($late::BIGINT[])
+) u LEFT JOIN joined j ON j."user" = u."user"
+"""
+
 _EDGE = """
 CREATE TABLE edge AS
 WITH audience AS (
@@ -125,10 +135,10 @@ kept AS (
   ANTI JOIN change c ON c.follower = b.follower AND c.author = b.author
   WHERE b.follower <> b.author
 ), dated AS (
-  SELECT k.follower, k.author,
-         CASE WHEN $joined_all THEN $always
-              WHEN f.at_ns IS NOT NULL AND a.at_ns IS NOT NULL THEN greatest(f.at_ns, a.at_ns) END AS since_ns
-  FROM kept k LEFT JOIN joined f ON f."user" = k.follower LEFT JOIN joined a ON a."user" = k.author
+  SELECT k.follower, k.author, greatest(CASE WHEN f."user" IS NULL THEN $always ELSE f.at_ns END,
+                                        CASE WHEN a."user" IS NULL THEN $always ELSE a.at_ns END) AS since_ns
+  FROM kept k LEFT JOIN late_user f ON f."user" = k.follower LEFT JOIN late_user a ON a."user" = k.author
+  WHERE (f."user" IS NULL OR f.at_ns IS NOT NULL) AND (a."user" IS NULL OR a.at_ns IS NOT NULL)
 )
 SELECT follower, author, since_ns FROM dated WHERE since_ns IS NOT NULL
 UNION ALL SELECT c.follower, c.author, deadline(c.done_ns, 0) FROM change c

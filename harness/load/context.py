@@ -52,7 +52,7 @@ class LoadContext:
         owns = self.shard.owns
         self.panel = Roster("panel-", self.plan.panel, owns)
         self.posters = Roster("poster-", self.plan.posters, owns)
-        self.celebrities = Roster("celebrity-", self.plan.celebrities, owns)
+        self.celebrities = Roster("celebrity-", self.plan.all_celebrities, owns)
         self.written = WrittenPosts({due.target for due in self.work.schedule if due.kind in TOUCHES})
         self._key_prefix = hashlib.blake2b((self.plan.origin or self.plan.run).encode(), digest_size=8).hexdigest()
 

@@ -47,13 +47,15 @@ def make_plan(
 ) -> LoadPlan:
     """The load plan of a run. `scenario` is the one `population.resolved` gave."""
     spec, names = scenario.population, tuple(regions)
-    ordinary = _ordinary(population)
+    hyper = hyper_followers(spec)
+    ordinary = np.setdiff1d(_ordinary(population), np.asarray(hyper))
     joined = spec.joined == "all"
-    panel = _spread(rng(scenario.seed, "panel"), ordinary, spec.panel, names)
+    panel = _spread(rng(scenario.seed, "panel"), ordinary, spec.panel - len(hyper), names)
     others = np.setdiff1d(ordinary, panel)
     posters = _posters(population, others, scenario.seed) if joined and scenario.load.asks_for("posts") else others[:0]
     reading = joined and scenario.load.asks_for("reads")
     readers = _spread(rng(scenario.seed, "readers"), others, min(MAX_READERS, len(others)) if reading else 0, names)
+    early = population.celebrities[: len(spec.celebrities)] if scenario.load.asks_for("celebrity_posts") else ()
     plan = LoadPlan(
         seed=scenario.seed,
         run=str(run.path),
@@ -63,8 +65,10 @@ def make_plan(
         rates=scenario.load,
         tokens=str(tokens) if tokens else "",
         identity=identity,
-        celebrities=_members(population.celebrities if scenario.load.asks_for("celebrity_posts") else (), names),
-        panel=_members(panel, names),
+        celebrities=_members(early, names),
+        late_celebrities=_members(population.celebrities[len(spec.celebrities) :], names),
+        newcomers=spec.newcomers,
+        panel=_members([*hyper, *panel], names),
         posters=_members(posters, names),
         readers=_members(readers, names),
         listeners=_members(choose_listeners(population, spec, scenario.seed, names), names),
@@ -87,20 +91,35 @@ def _edge_pairs(plan: LoadPlan, population: Population) -> tuple[EdgePair, ...]:
     return choose_pairs(population, panel, others, sorted({*panel, *posters, *celebrities}), wanted, plan.seed)
 
 
+def hyper_followers(spec: PopulationSpec) -> range:
+    """Who follows very many: those behind the celebrities."""
+    first = len(spec.all_celebrities)
+    return range(first, first + len(spec.hyper_followers))
+
+
 def choose_listeners(population: Population, spec: PopulationSpec, seed: int, regions: Sequence[str]) -> Ints:
-    """Listeners, evenly over regions; celebrity followers among them in the same proportion as among all users."""
-    users = np.setdiff1d(np.arange(population.users), np.asarray(population.celebrities))
+    """Listeners: the first half of the hyper-followers, and others evenly over regions; celebrity followers among them
+    in the same proportion as among all users.
+    """
+    hyper = hyper_followers(spec)
+    listening = hyper[: min(spec.listeners, -(-len(hyper) // 2))]
+    others = _listening_others(population, hyper, spec.listeners - len(listening), seed, regions)
+    return np.sort(np.concatenate([np.asarray(listening, dtype=np.int64), others]))
+
+
+def _listening_others(
+    population: Population, hyper: Sequence[int], count: int, seed: int, regions: Sequence[str]
+) -> Ints:
+    absent = [*population.celebrities, *hyper, *population.late]
+    users = np.setdiff1d(np.arange(population.users), np.asarray(absent, dtype=np.int64))
     follows = np.zeros(population.users, dtype=bool)
     for celebrity in population.celebrities:
         follows[population.followers_of(celebrity)] = True
     generator = rng(seed, "listeners")
-    wanted = min(spec.listeners, len(users))
+    wanted = min(count, len(users))
     fans, rest = users[follows[users]], users[~follows[users]]
     share = round(wanted * len(fans) / len(users))
-    chosen = np.concatenate(
-        [_spread(generator, fans, share, regions), _spread(generator, rest, wanted - share, regions)]
-    )
-    return np.sort(chosen)
+    return np.concatenate([_spread(generator, fans, share, regions), _spread(generator, rest, wanted - share, regions)])
 
 
 def choose_habits(users: Sequence[int], listening: Listening, seed: int) -> dict[int, Habit]:
@@ -122,11 +141,12 @@ def plan_users(plan: LoadPlan) -> dict[int, str]:
 
 
 def _ordinary(population: Population) -> Ints:
-    """Users who are no celebrities, neither listed nor by their follower count."""
+    """Users who are no celebrities, neither listed nor by their follower count, and are there from the start."""
     ordinary = population.follower_counts < population.threshold
-    ordinary[list(population.celebrities)] = False
+    ordinary[[*population.celebrities, *population.late]] = False
     found: Ints = np.flatnonzero(ordinary)
-    return found if len(found) else np.arange(len(population.celebrities), population.users)
+    everybody = np.arange(len(population.celebrities), population.users)
+    return found if len(found) else np.setdiff1d(everybody, np.asarray(population.late, dtype=np.int64))
 
 
 def _posters(population: Population, users: Ints, seed: int) -> Ints:

@@ -76,8 +76,12 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     tokens: str = ""
     """path of the tokens file: JSON {"user": "token"}, mode 0600"""
     celebrities: tuple[Member, ...] = ()
+    late_celebrities: tuple[Member, ...] = ()
+    """who sign up during the run, in turn, and post from then on"""
+    newcomers: int = 0
+    """ordinary users who sign up during a run in which all others are there from the start: the last ones"""
     panel: tuple[Member, ...] = ()
-    """active sessions"""
+    """active sessions; hyper-followers first"""
     posters: tuple[Member, ...] = ()
     """ordinary authors besides the panel"""
     readers: tuple[Member, ...] = ()
@@ -111,6 +115,11 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
     """path of the operator's token; empty: nobody moderates"""
     left_out: tuple[str, ...] = ()
     """what the scenario asks for and the target cannot take, each with the reason"""
+
+    @property
+    def all_celebrities(self) -> tuple[Member, ...]:
+        """Whoever posts as a celebrity, sooner or later."""
+        return self.celebrities + self.late_celebrities
 
     @property
     def directory(self) -> RunDirectory:

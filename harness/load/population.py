@@ -1,7 +1,8 @@
 """The population of a run: its users' follow graph, and the files that hand it over to the target.
 
-Users are numbered 0 .. users-1, celebrities first. The graph is generated (`harness.load.power_law`) or loaded
-(`harness.load.edge_list`). The hand-over folder is described in docs/contract.md.
+Users are numbered 0 .. users-1: celebrities first, those who join late behind the others, then hyper-followers;
+newcomers are the last. The graph is generated (`harness.load.power_law`) or loaded (`harness.load.edge_list`). The
+hand-over folder is described in docs/contract.md.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UsageError
-from harness.core.scenario import Population as PopulationSpec
+from harness.core.population import EDGES
+from harness.core.population import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
 from harness.load.edge_list import Ints, read_edges
-from harness.load.power_law import celebrity_threshold, power_law_rows
+from harness.load.power_law import celebrity_threshold, power_law_rows, with_hyper_followers
 
 VERSION = 1
-EDGES = "edges:"
 _HOT_AT_ONCE = 4_000_000
 
 
-class PopulationFile(msgspec.Struct, kw_only=True, frozen=True):
+class PopulationFile(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """population.json of the hand-over folder."""
 
     version: int
@@ -40,6 +41,8 @@ class PopulationFile(msgspec.Struct, kw_only=True, frozen=True):
     mean_follows: float
     celebrities: list[int]
     celebrity_threshold: int
+    late: list[int] = []
+    """who has not signed up although "all" have"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,11 @@ class Population:
     followees: NDArray[np.uint32]
     hot: NDArray[np.uint8]
     celebrities: tuple[int, ...]
+    """those who join late included"""
     threshold: int
     """an author with at least this many followers is a celebrity"""
+    late: tuple[int, ...] = ()
+    """who has not signed up before a run in which all others have, ascending"""
 
     @property
     def users(self) -> int:
@@ -91,24 +97,31 @@ def make_population(spec: PopulationSpec, seed: int) -> Population:
     """The population a scenario asks for. Raises UsageError when its edge list is malformed or too dense."""
     if spec.graph.startswith(EDGES):
         return _loaded(spec, seed)
-    offsets, followees = power_law_rows(spec.users, spec.mean_follows, spec.celebrities, seed)
-    threshold = celebrity_threshold(spec.users, spec.mean_follows, spec.celebrities)
-    return _population(offsets, followees, len(spec.celebrities), threshold, spec.hot_ratio, seed)
+    celebrities = spec.all_celebrities
+    offsets, followees = power_law_rows(spec.users, spec.mean_follows, celebrities, seed)
+    threshold = celebrity_threshold(spec.users, spec.mean_follows, celebrities)
+    if spec.hyper_followers:
+        offsets, followees = with_hyper_followers(offsets, followees, len(celebrities), spec.hyper_followers, seed)
+    return _population(offsets, followees, spec, len(celebrities), threshold, seed)
 
 
 def resolved(scenario: Scenario, population: Population) -> Scenario:
     """The scenario with users, mean follows and celebrities as they really are (an edge list decides them)."""
     counts = tuple(int(population.follower_counts[c]) for c in population.celebrities)
+    asked = scenario.population
+    early = len(counts) - len(asked.late_celebrities)
     spec = msgspec.structs.replace(
-        scenario.population,
+        asked,
         users=population.users,
-        mean_follows=max(1, round(population.mean_follows)),
-        celebrities=counts,
+        mean_follows=max(1, round(population.mean_follows)) if asked.graph.startswith(EDGES) else asked.mean_follows,
+        celebrities=counts[:early],
+        late_celebrities=counts[early:],
     )
+    joined = population.users - len(population.late)
     problems = [
-        f"population.{key}: must be <= the number of nodes in the edge list ({population.users})"
+        f"population.{key}: must be <= the number of nodes in the edge list ({joined})"
         for key in ("listeners", "panel")
-        if getattr(spec, key) > population.users
+        if getattr(spec, key) > joined
     ]
     if problems:
         raise UsageError(problems)
@@ -128,7 +141,9 @@ def _loaded(spec: PopulationSpec, seed: int) -> Population:
     if not len(followers):
         raise UsageError(f"{path}: expected at least one edge between two different nodes, found none")
     counts = np.bincount(followees, minlength=users)
-    stars = np.argsort(-counts, kind="stable")[: max(1, len(spec.celebrities))]
+    stars = np.argsort(-counts, kind="stable")[: max(1, len(spec.all_celebrities))]
+    if len(stars) + spec.newcomers >= users:
+        raise UsageError(f"population.newcomers: must leave others of the {users} nodes in the edge list")
     place = np.empty(users, dtype=np.int64)
     others = np.setdiff1d(np.arange(users), stars)
     place[np.concatenate([stars, others])] = np.arange(users)
@@ -136,18 +151,20 @@ def _loaded(spec: PopulationSpec, seed: int) -> Population:
     threshold = celebrity_threshold(users, max(1, len(keys) // users), [int(counts[s]) for s in stars])
     offsets = np.zeros(users + 1, dtype=np.int64)
     np.cumsum(np.bincount(keys // users, minlength=users), out=offsets[1:])
-    return _population(offsets, (keys % users).astype(np.uint32), len(stars), threshold, spec.hot_ratio, seed)
+    return _population(offsets, (keys % users).astype(np.uint32), spec, len(stars), threshold, seed)
 
 
 def _population(
-    offsets: Ints, followees: NDArray[np.uint32], celebrities: int, threshold: int, hot_ratio: float, seed: int
+    offsets: Ints, followees: NDArray[np.uint32], spec: PopulationSpec, celebrities: int, threshold: int, seed: int
 ) -> Population:
     """Compressed rows with hot flags, drawn a part at a time."""
+    users = len(offsets) - 1
+    late = (*range(celebrities - len(spec.late_celebrities), celebrities), *range(users - spec.newcomers, users))
     generator, hot = rng(seed, "population", "hot"), np.empty(len(followees), dtype=np.uint8)
     for start in range(0, len(hot), _HOT_AT_ONCE):
         part = hot[start : start + _HOT_AT_ONCE]
-        part[:] = generator.random(len(part)) < hot_ratio
-    return Population(offsets, followees, hot, tuple(range(celebrities)), threshold)
+        part[:] = generator.random(len(part)) < spec.hot_ratio
+    return Population(offsets, followees, hot, tuple(range(celebrities)), threshold, late)
 
 
 def write_population(population: Population, spec: PopulationSpec, seed: int, folder: Path) -> None:
@@ -169,6 +186,7 @@ def write_population(population: Population, spec: PopulationSpec, seed: int, fo
         mean_follows=population.mean_follows,
         celebrities=list(population.celebrities),
         celebrity_threshold=population.threshold,
+        late=list(population.late),
     )
     (folder / "population.json").write_bytes(msgspec.json.encode(facts))
 
@@ -180,8 +198,8 @@ def read_population(folder: Path) -> tuple[Population, PopulationFile]:
         arrays = {name: _mapped(folder / f"{name}.npy") for name in ("offsets", "followees", "hot")}
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise UsageError(f"{folder}: not a population: {error}") from error
-    population = Population(**arrays, celebrities=tuple(facts.celebrities), threshold=facts.celebrity_threshold)
-    return population, facts
+    celebrities, late = tuple(facts.celebrities), tuple(facts.late)
+    return Population(**arrays, celebrities=celebrities, threshold=facts.celebrity_threshold, late=late), facts
 
 
 def _mapped(path: Path) -> Any:

@@ -225,6 +225,29 @@ def _scaled(shape: NDArray[np.float64], total: int, cap: int) -> Ints:
     return counts
 
 
+def with_hyper_followers(
+    offsets: Ints, followees: Followees, celebrities: int, follows: Sequence[int], seed: int
+) -> tuple[Ints, Followees]:
+    """The rows, in which users celebrities, celebrities + 1, ... follow exactly so many others.
+
+    They follow the same celebrities as before, whose follower counts stay, and ordinary users at random in place of
+    those whom they followed.
+    """
+    users, generator = len(offsets) - 1, rng(seed, "population", "hyper-followers")
+    ordinary = np.arange(celebrities, users, dtype=np.uint32)
+    rows, lengths = [followees[: offsets[celebrities]]], np.diff(offsets)
+    for user, count in enumerate(follows, start=celebrities):
+        row = followees[offsets[user] : offsets[user + 1]]
+        stars = row[row < celebrities]
+        drawn = generator.permutation(ordinary[ordinary != user])[: count - len(stars)]
+        rows.append(np.concatenate([stars, np.sort(drawn)]))
+        lengths[user] = len(rows[-1])
+    rows.append(followees[offsets[celebrities + len(follows)] :])
+    made = np.zeros(users + 1, dtype=np.int64)
+    np.cumsum(lengths, out=made[1:])
+    return made, np.concatenate(rows)
+
+
 def _permuted(users: int, followee: int, count: int, generator: np.random.Generator) -> Ints:
     """The followers of one much-followed user."""
     followers: Ints = generator.permutation(users - 1)[:count]

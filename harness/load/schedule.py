@@ -12,6 +12,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.clock import NS_PER_S
 from harness.core.rate_shapes import EVEN, Rate, is_even
 from harness.core.seeds import rng
 from harness.load.arrival_kinds import PANEL_POSTS, PANEL_READS, READER_PAGE, Arrival, ArrivalKind
@@ -28,6 +29,8 @@ WALK_PAGES = (1, 2, 3, 0)
 """pages of a walk; 0: to its end"""
 WALK_WEIGHTS = (0.4, 0.25, 0.25, 0.1)
 FULL_WALK_PAGE = 50
+JOINING_NS = 2 * NS_PER_S
+"""a celebrity who joins late posts this long after his sign-up was due, or later"""
 _WORDS = (
     "first light over the harbour",
     "nothing beats fresh bread",
@@ -43,11 +46,13 @@ _WORDS = (
 def arrivals(plan: LoadPlan) -> list[Arrival]:
     """All arrivals of the plan in order of time: those of its rates, and those of its trace."""
     by_rate = (reads(plan), posts(plan), celebrity_posts(plan), panel_ops(plan))
+    joining = signups(plan)
+    joining += celebrity_signups(plan, len(joining))
     by_trace = of_trace(plan, Counter(arrival.kind for arrival in chain(*by_rate)))
     written = sorted((a for a in (*by_rate[1], *by_trace) if a.kind is ArrivalKind.POST), key=_in_time)
     touched = touches(plan, written)
     again = repeats(plan, written, {touch.target for touch in touched})
-    return sorted(chain(*by_rate, by_trace, signups(plan), edge_changes(plan), touched, again), key=_in_time)
+    return sorted(chain(*by_rate, by_trace, joining, edge_changes(plan), touched, again), key=_in_time)
 
 
 def _in_time(arrival: Arrival) -> tuple[int, ArrivalKind, int]:
@@ -90,15 +95,20 @@ def posts(plan: LoadPlan) -> list[Arrival]:
 
 
 def celebrity_posts(plan: LoadPlan) -> list[Arrival]:
-    """Posts of the celebrities in turn, at exact intervals if not said otherwise; the first one interval on."""
-    rate = plan.rates.celebrity_posts_per_s if plan.celebrities else 0.0
+    """Posts of the celebrities in turn, at exact intervals if not said otherwise; the first one interval on.
+
+    Those who join late take their turns once they have had time to; while nobody has joined, nobody posts.
+    """
+    rate = plan.rates.celebrity_posts_per_s if plan.all_celebrities else 0.0
     start_ns = plan.start_ns
     if is_even(rate, EVEN):
         start_ns = one_interval_on(rate, start_ns, plan.end_ns)
     due = due_times(rng(plan.seed, "load", "celebrity"), rate, start_ns, plan.end_ns, EVEN)
+    present = len(plan.celebrities) + np.searchsorted(_celebrities_join(plan) + JOINING_NS, due, side="right")
+    taken = np.flatnonzero(present)
     return [
-        Arrival(due_ns=int(at), kind=ArrivalKind.CELEBRITY, number=i, actor=i % len(plan.celebrities))
-        for i, at in enumerate(due)
+        Arrival(due_ns=int(due[at]), kind=ArrivalKind.CELEBRITY, number=i, actor=i % int(present[at]))
+        for i, at in enumerate(taken)
     ]
 
 
@@ -139,7 +149,11 @@ def _variant(plan: LoadPlan, number: int, due_ns: int) -> str:
 
 def signups(plan: LoadPlan) -> list[Arrival]:
     """Sign-ups of users who have not joined yet, in random order: on the real curve over the phases, or at a rate."""
-    newcomers = np.setdiff1d(np.arange(plan.users), np.fromiter(plan_users(plan), dtype=np.int64))
+    if plan.newcomers:
+        newcomers = np.arange(plan.users - plan.newcomers, plan.users)
+    else:
+        there = [*plan_users(plan), *(user for user, _ in plan.late_celebrities)]
+        newcomers = np.setdiff1d(np.arange(plan.users), np.asarray(there, dtype=np.int64))
     generator = rng(plan.seed, "load", "signups")
     if plan.rates.signup_curve:
         due = curve(time_share, len(newcomers), 0, plan.end_ns)
@@ -149,8 +163,25 @@ def signups(plan: LoadPlan) -> list[Arrival]:
     return _signups(due, order)
 
 
-def _signups(due: Schedule, order: NDArray[np.int64]) -> list[Arrival]:
-    return [Arrival(due_ns=int(at), kind=ArrivalKind.SIGNUP, number=i, actor=int(order[i])) for i, at in enumerate(due)]
+def celebrity_signups(plan: LoadPlan, first: int) -> list[Arrival]:
+    """Sign-ups of late celebrities in turn, numbered from `first` on."""
+    return _signups(_celebrities_join(plan), np.asarray([user for user, _ in plan.late_celebrities]), first)
+
+
+def _celebrities_join(plan: LoadPlan) -> Schedule:
+    """When late celebrities do: at exact intervals if not said otherwise, the first one interval after the warm-up."""
+    rate, start_ns = plan.rates.celebrity_signups_per_s, 0
+    if is_even(rate, EVEN):
+        start_ns = one_interval_on(rate, start_ns, plan.end_ns)
+    due = due_times(rng(plan.seed, "load", "celebrity signups"), rate, start_ns, plan.end_ns, EVEN)
+    return due[: len(plan.late_celebrities)]
+
+
+def _signups(due: Schedule, order: NDArray[np.int64], first: int = 0) -> list[Arrival]:
+    return [
+        Arrival(due_ns=int(at), kind=ArrivalKind.SIGNUP, number=first + i, actor=int(order[i]))
+        for i, at in enumerate(due)
+    ]
 
 
 def post_text(plan: LoadPlan, kind: ArrivalKind, number: int) -> str:

@@ -67,6 +67,10 @@ class Session:
         return list(dict.fromkeys(reply.reply_to for reply in replies[:MOST_PARENTS] if reply.reply_to))
 
 
+Fits = Callable[[Session], bool]
+"""whether a session will do"""
+
+
 def anybody(session: Session) -> bool:
     """Every session will do."""
     return True
@@ -85,14 +89,15 @@ class Roster:
         """Whether the group has anybody."""
         return bool(self._sessions)
 
-    def take(self, preferred: int, region: str = "") -> Session:
-        """A free session: the preferred one, or the next (where a region is named, of those there). When all are busy
-        the preferred user opens one more client, so that a slow target does not slow the arrivals. Give it back.
+    def take(self, preferred: int, region: str = "", fits: Fits = anybody) -> Session:
+        """A free session: the preferred one, or the next that fits (where a region is named, of those there). When all
+        are busy the preferred user opens one more client, so that a slow target does not slow the arrivals. Give it
+        back.
         """
-        session = self.take_fitting(preferred, (lambda s: s.region == region) if region else anybody)
+        session = self.take_fitting(preferred, lambda s: fits(s) and region in ("", s.region))
         return session or self._another_client(self._sessions[preferred % len(self._sessions)])
 
-    def take_fitting(self, preferred: int, fits: Callable[[Session], bool]) -> Session | None:
+    def take_fitting(self, preferred: int, fits: Fits) -> Session | None:
         """A free session that fits: the preferred one, or the next; None when there is none. Give it back."""
         count = len(self._sessions)
         for step in range(count):

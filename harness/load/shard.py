@@ -48,13 +48,13 @@ class Shard:
 
     def _group_of(self, arrival: Arrival) -> Sequence[Member]:
         if arrival.kind is ArrivalKind.CELEBRITY:
-            return self.plan.celebrities
+            return self.plan.all_celebrities
         if arrival.panel:
             return self.plan.panel
         return self.plan.readers if arrival.kind is ArrivalKind.READ else self.plan.posters
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        groups = (self.plan.panel, self.plan.posters, self.plan.celebrities, self.plan.readers)
+        groups = (self.plan.panel, self.plan.posters, self.plan.all_celebrities, self.plan.readers)
         users = dict.fromkeys(user for group in groups for user, _ in group)
         return {user: place for place, user in enumerate(users)}

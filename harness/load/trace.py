@@ -128,6 +128,8 @@ def _arrival(plan: LoadPlan, line: TraceLine, due_ns: int, actor: int, number: i
     others = {ArrivalKind.READ: plan.readers, ArrivalKind.CELEBRITY: plan.celebrities}.get(kind, plan.posters)
     panel = bool(plan.panel) and (not others or _share_of(actor) < PANEL_SHARES[line.kind])
     place = _place(plan.panel if panel else others, actor, line.region)
+    if kind is ArrivalKind.CELEBRITY:  # those who join late are in no recording
+        place %= len(plan.celebrities)
     return Arrival(
         due_ns=due_ns,
         kind=kind,

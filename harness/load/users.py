@@ -14,7 +14,7 @@ from harness.load.members import home_region
 from harness.load.panel_users import LikeUser, ProbeUser, ReplyUser
 from harness.load.pooled_user import POST_TIMEOUT_S, PooledUser
 from harness.load.schedule import post_text
-from harness.load.sessions import Roster, Session
+from harness.load.sessions import Fits, Roster, Session, anybody
 from harness.load.wire import IMPORT_DONE
 
 IMPORT_POLL_S = 1.0
@@ -62,9 +62,9 @@ class PosterUser(PooledUser):
         else:
             self.skip()
 
-    def post_from(self, roster: Roster, arrival: Arrival, due_ns: int) -> None:
+    def post_from(self, roster: Roster, arrival: Arrival, due_ns: int, fits: Fits = anybody) -> None:
         """One post by a free session of the roster."""
-        session = roster.take(arrival.actor, arrival.region)
+        session = roster.take(arrival.actor, arrival.region, fits)
         try:
             self.post_as(session, arrival, due_ns)
         finally:
@@ -83,8 +83,12 @@ class CelebrityUser(PosterUser):
     """Posts as the celebrities."""
 
     def perform(self, arrival: Arrival, due_ns: int) -> None:
-        """One celebrity post."""
-        self.post_from(self.load.celebrities, arrival, due_ns)
+        """One celebrity post; none by somebody whose sign-up has no answer yet."""
+        members = self.load.plan.all_celebrities
+        if self.token(members[arrival.actor % len(members)][0]):
+            self.post_from(self.load.celebrities, arrival, due_ns, lambda session: bool(self.token(session.user)))
+        else:
+            self.skip()
 
 
 class SignupUser(PooledUser):

@@ -38,12 +38,20 @@ def size_text(scenario: Scenario) -> str:
     people = [f"{spec.users:,} users x {spec.mean_follows} follows"]
     if spec.graph != "power-law":
         people = [spec.graph]
-    if spec.celebrities:
-        counts = ", ".join(f"{count:,}" for count in spec.celebrities)
-        people.append(f"celebrities of {counts} followers")
+    for who, counts in (("celebrities", spec.celebrities), ("late celebrities", spec.late_celebrities)):
+        if counts:
+            people.append(f"{who} of {_counted(counts)} followers")
+    if spec.hyper_followers:
+        people.append(f"{len(spec.hyper_followers)} users with up to {max(spec.hyper_followers):,} follows")
+    if spec.newcomers:
+        people.append(f"{spec.newcomers:,} newcomers")
     if spec.listeners:
         people.append(f"{spec.listeners:,} streams")
     return f"{', '.join(people)}; {', '.join(_rates(scenario, LOAD))}"
+
+
+def _counted(counts: Iterable[int]) -> str:
+    return ", ".join(f"{count:,}" for count in counts)
 
 
 def brief_size(scenario: Scenario) -> str:

@@ -331,7 +331,7 @@ class Execution:
     async def _final_reads(self) -> None:
         """Stage 6: followers look for every acknowledged post."""
         written = await asyncio.to_thread(read_written, self.run.history)
-        allowed = np.arange(self.population.users)
+        allowed = np.setdiff1d(np.arange(self.population.users), np.asarray(self.population.late, dtype=np.int64))
         if self.scenario.population.joined == "none":
             allowed = np.array(sorted(written.joined), dtype=np.int64)
         graph = self.population
@@ -344,7 +344,7 @@ class Execution:
     def _settled_ns(self, written: Written) -> int:
         """When all regions must agree: the slowest promise after the last acknowledgement, T after the last fault."""
         slo = self.profile.slo
-        patience_s = slo.cross_region_s + (slo.celebrity_s if self.scenario.population.celebrities else 0)
+        patience_s = slo.cross_region_s + (slo.celebrity_s if self.scenario.population.all_celebrities else 0)
         rows = [*(self.progress.faults.rows if self.progress.faults else ()), *self.by_hand.rows]
         undone = [row.undone_ns for row in rows if row.undone_ns]
         healed_ns = max(undone, default=0) + (round(slo.convergence_s * NS_PER_S) if undone else 0)

@@ -62,13 +62,17 @@ class RunRequest:
     @property
     def is_populated(self) -> bool:
         """Whether the target has the population by itself, or takes it at its start."""
-        start = self.profile.start
-        return self.running is not None or (start is not None and "{population}" in " ".join(start.command))
+        return self.running is not None or takes_population(self.profile)
 
     @property
     def has_handles(self) -> bool:
         """Whether the target lets chaos touch anything."""
         return bool(self.profile.handles or (self.profile.start and self.profile.start.handles))
+
+
+def takes_population(profile: Profile) -> bool:
+    """Whether the target is handed the population at its start."""
+    return profile.start is not None and "{population}" in " ".join(profile.start.command)
 
 
 def without_faults(phases: Sequence[Phase]) -> tuple[Phase, ...]:
@@ -132,7 +136,8 @@ def _with_named_links(profile: Profile, scenario: Scenario) -> Profile:
 def _problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[str]) -> list[str]:
     """Why this scenario cannot be run against this target."""
     problems = _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
-    return problems + _identity_problems(scenario, profile) + _trace_problems(scenario, profile)
+    problems += _identity_problems(scenario, profile) + _trace_problems(scenario, profile)
+    return problems + _late_problems(scenario, profile)
 
 
 def _shaped(
@@ -190,6 +195,14 @@ def _trace_problems(scenario: Scenario, profile: Profile) -> list[str]:
     known, trace = regions_of(profile), scenario.load.trace
     named = trace.regions if trace is not None else ()
     return [f"load.trace: unknown region {name!r}{nearest(name, known)}" for name in named if name not in known]
+
+
+def _late_problems(scenario: Scenario, profile: Profile) -> list[str]:
+    """Follows of, and by, people who have not signed up can only be handed over."""
+    late = [key for key in ("late_celebrities", "newcomers") if getattr(scenario.population, key)]
+    if not late or takes_population(profile):
+        return []
+    return [f"population.{key}: target {profile.name} is not handed the population at its start" for key in late]
 
 
 def _identity_problems(scenario: Scenario, profile: Profile) -> list[str]:

@@ -15,9 +15,9 @@ import msgspec
 import scenarios as scenarios_package
 from harness.core.errors import UsageError, nearest
 from harness.core.load_rates import trace_problems
+from harness.core.population import EDGES
 from harness.core.scaling import scaled
 from harness.core.scenario import Scenario, parse_scenario
-from harness.load.population import EDGES
 from harness.load.trace import known
 
 SCENARIOS = Path(scenarios_package.__file__).parent

@@ -98,7 +98,8 @@ def _is_asked(selector: str, text: str, calm: str) -> bool:
 def may_keep(request: RunRequest) -> bool:
     """Whether one target can serve several steps: the harness starts it, and no step changes who follows whom."""
     load = request.scenario.load
-    changes = peak_per_s(load.signups_per_s) or peak_per_s(load.edges_per_s) or load.signup_curve
+    changing = (load.signups_per_s, load.celebrity_signups_per_s, load.edges_per_s)
+    changes = load.signup_curve or any(peak_per_s(rate) for rate in changing)
     return request.profile.start is not None and request.scenario.population.joined == "all" and not changes
 
 

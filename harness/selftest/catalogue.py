@@ -32,6 +32,8 @@ class Trouble(StrEnum):
     """one region loses its cache while fan-out stands still: pages come from the durable store"""
     LINK = "link"
     """two regions are far from each other: what the other one wrote arrives late"""
+    JOINING = "joining"
+    """a celebrity signs up whom many follow already; no fault"""
 
 
 def _fault(kind: str, handle: str, hold_s: float = 2.0, **params: str) -> FaultSpec:
@@ -45,9 +47,16 @@ FAULTS: dict[Trouble, tuple[FaultSpec, ...]] = {
     Trouble.API: (_fault("kill", "us-east.api"),),
     Trouble.OWNER: (_fault("kill", "us-east.memcached", 3.0), _fault("pause", "us-east.fanout", 3.0)),
     Trouble.LINK: (_fault("latency", "link.*", 3.0, latency="2s"),),
+    Trouble.JOINING: (),
 }
 """faults of the phase TROUBLED"""
 TROUBLED = "trouble"
+WAITING = 150
+"""follows that pend under JOINING: more than any ordinary author has"""
+JOINS_AFTER_S = 6.0
+"""of the phases; five more seconds, and his posts count"""
+CELEBRITY_POSTS_PER_S = 2.0
+"""from then on"""
 
 
 class Planted(msgspec.Struct, frozen=True):
@@ -101,6 +110,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("unfollowed-stays", "eligibility"),
     Planted("block-ignored", "eligibility"),
     Planted("block-lost-at-restart", "eligibility", Trouble.GRAPH),
+    Planted("pending-follows-lost", "durability", Trouble.JOINING),
     # replication
     Planted("post-not-replicated", "convergence"),
     Planted("delete-not-replicated", "eligibility"),

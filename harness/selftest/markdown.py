@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.core.verdict import Outcome
-from harness.selftest.catalogue import FAULTS, PLANTED, Trouble
+from harness.selftest.catalogue import FAULTS, PLANTED, WAITING, Trouble
 from harness.selftest.matrix import Line, Matrix, Result, lines_of, tally
 
 _ABOUT = """\
@@ -68,7 +68,7 @@ def _troubles() -> Iterator[str]:
     yield "## Troubles\n| trouble | faults in the middle of the run |\n|---|---|"
     for trouble in Trouble:
         faults = ", ".join(f"{fault.kind} {fault.handle} for {fault.hold_s:g} s" for fault in FAULTS[trouble])
-        yield f"| {trouble} | {faults} |"
+        yield f"| {trouble} | {faults or f'none: somebody signs up whom {WAITING} follow already'} |"
 
 
 def _whole(matrix: Matrix) -> Iterator[str]:

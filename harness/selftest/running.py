@@ -14,7 +14,17 @@ from harness.core.scenario import Phase, Scenario
 from harness.record.run_directory import RunDirectory
 from harness.run.execute import Execution, Observer
 from harness.run.request import RunRequest, read_request
-from harness.selftest.catalogue import CONVERGENCE_S, FAULTS, SCENARIO, TARGET, TROUBLED, Trouble
+from harness.selftest.catalogue import (
+    CELEBRITY_POSTS_PER_S,
+    CONVERGENCE_S,
+    FAULTS,
+    JOINS_AFTER_S,
+    SCENARIO,
+    TARGET,
+    TROUBLED,
+    WAITING,
+    Trouble,
+)
 from harness.selftest.matrix import Matrix, Row, is_unsure, row_of
 from harness.selftest.plan import Planned
 
@@ -56,9 +66,23 @@ def request_of(planned: Planned, directory: Path) -> RunRequest:
 
 
 def in_trouble(scenario: Scenario, trouble: Trouble) -> Scenario:
-    """The scenario with the faults of that trouble in the phase that is meant for them."""
+    """The scenario with the faults of that trouble in the phase that is meant for them, and somebody who joins late."""
+    if trouble is Trouble.JOINING:
+        scenario = _with_late_celebrity(scenario)
 
     def phase_of(phase: Phase) -> Phase:
         return msgspec.structs.replace(phase, faults=FAULTS[trouble]) if phase.name == TROUBLED else phase
 
     return msgspec.structs.replace(scenario, phases=tuple(phase_of(phase) for phase in scenario.phases))
+
+
+def _with_late_celebrity(scenario: Scenario) -> Scenario:
+    return msgspec.structs.replace(
+        scenario,
+        population=msgspec.structs.replace(scenario.population, late_celebrities=(WAITING,)),
+        load=msgspec.structs.replace(
+            scenario.load,
+            celebrity_signups_per_s=1 / JOINS_AFTER_S,
+            celebrity_posts_per_s=CELEBRITY_POSTS_PER_S,
+        ),
+    )

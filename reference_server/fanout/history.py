@@ -111,10 +111,15 @@ def _timelines(owner: LaneOwner, count: int) -> Iterator[tuple[int, CachedTimeli
 
 
 def _followers_of(population: Population) -> tuple[npt.NDArray[np.int64], Users]:
-    """The graph turned round: user u is followed by followers[offsets[u]:offsets[u + 1]], u itself among them."""
+    """The graph turned round: user u is followed by followers[offsets[u]:offsets[u + 1]], u itself among them.
+
+    Those who had not joined are not among the followers.
+    """
     everybody = np.arange(population.users, dtype=np.uint32)
     follower = np.r_[np.repeat(everybody, np.diff(population.offsets)), everybody]
     followee = np.r_[population.followees.astype(np.uint32), everybody]
+    there = population.joined[follower]
+    follower, followee = follower[there], followee[there]
     order = np.lexsort((follower, followee))
     follower, followee = follower[order], followee[order]
     repeats = np.r_[False, (follower[1:] == follower[:-1]) & (followee[1:] == followee[:-1])]

@@ -102,9 +102,8 @@ class Changes:
         self.interactions = interactions or Interactions()
         self.readers = Switches()
         """(user, bit of `events.Reader`): what users said about themselves"""
-        everyone = population.all_joined
-        self.joined = np.full(population.users, everyone, np.bool_)
-        self.covered = np.full(population.users, EVERYTHING if everyone else 0, np.uint32)
+        self.joined = population.joined
+        self.covered = np.where(self.joined, np.uint32(EVERYTHING), np.uint32(0))
         """how many of a user's inherited follows were imported"""
 
     def knows(self, user: int) -> bool:

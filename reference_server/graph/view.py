@@ -65,7 +65,13 @@ class _Making:
 class GraphView:
     """Answers questions; told what `changed`."""
 
-    def __init__(self, population: Population, inverse: Inverse, changes: Changes, lanes: int) -> None:
+    def __init__(
+        self, population: Population, inverse: Inverse, changes: Changes, lanes: int, *, loses_pending: bool = False
+    ) -> None:
+        """`loses_pending` is the planted defect "pending-follows-lost"."""
+        self._loses_pending = loses_pending
+        self._lost: dict[int, Users] = {}
+        """under that defect: author -> who had waited for him"""
         self.population = population
         self.inverse = inverse
         self.changes = changes
@@ -76,6 +82,8 @@ class GraphView:
 
     def changed(self, applied: Applied) -> None:
         """Lists of followers may differ now."""
+        if self._loses_pending:
+            self._lost |= {author: self._followers(author).users for author in applied.joined}
         for author in applied.authors & self._making.keys():
             self._making[author].touched |= applied.followers[author]
         for author in applied.authors & self._kept.keys():
@@ -213,6 +221,7 @@ class GraphView:
         keep = changes.joined[others] & (others != user)
         keep[_places(others, _ascending(changes.follows.out(user, on=False)))] = False
         keep[_places(others, _ascending(self.blocked(user)))] = False
+        keep[_places(others, _ascending(author for author, waited in self._lost.items() if user in waited))] = False
         found: Users = others[keep]
         return found
 
@@ -238,6 +247,8 @@ class GraphView:
         users, hot = inherited
         keep = users != author
         keep[_places(users, _ascending(changes.follows.into(author, on=False, among=among)))] = False
+        if author in self._lost:
+            keep[_places(users, self._lost[author])] = False
         users, hot = users[keep], hot[keep]
         fresh = _missing(users, changes.follows.into(author, on=True, among=among))
         fresh = fresh[changes.joined[fresh]]

@@ -1,7 +1,8 @@
 """The posts written before the run: made from the population's seed, so every process and region has the same.
 
-Each user is the author of round(history / mean_follows) posts, which gives timelines of about `history` entries.
-Their times are uniform over the 20 h before the stack's first start. Nothing is stored; it takes milliseconds to make.
+Each user who has joined is the author of round(history / mean_follows) posts, which gives timelines of about `history`
+entries. Their times are uniform over the 20 h before the stack's first start. Nothing is stored; it takes milliseconds
+to make.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class HistoryPosts:
 def history_posts(population: Population) -> HistoryPosts:
     """The history of a population; empty when users join during the run, or when it asks for none."""
     each = round(population.history / population.mean_follows) if population.mean_follows > 0 else 0
-    count = each * population.users if population.all_joined else 0
     random = np.random.default_rng([_STREAM, population.seed])
-    authors = np.repeat(np.arange(population.users, dtype=np.uint32), each)[:count]
+    authors = np.repeat(np.flatnonzero(population.joined).astype(np.uint32), each)
+    count = len(authors)
     random.shuffle(authors)
     ts_us = _distinct_times(random, count, population.history_end_us)
     return HistoryPosts(_uuid7(random, ts_us), authors, ts_us)

@@ -1,6 +1,6 @@
 """Reads a population hand-over directory: who there is, who follows whom, who interacted lately.
 
-    population.json   users, seed, history, joined, mean_follows, celebrities, celebrity_threshold
+    population.json   users, seed, history, joined, mean_follows, celebrities, celebrity_threshold, late
     offsets.npy       int64[users + 1]; user u follows followees[offsets[u]:offsets[u + 1]], ascending
     followees.npy     uint32[edges]
     hot.npy           uint8[edges]; 1: interaction in the last 30 days
@@ -43,6 +43,7 @@ class PopulationFile(msgspec.Struct, kw_only=True, frozen=True):
     mean_follows: float = 0.0
     celebrities: list[int] = []
     celebrity_threshold: int = 0
+    late: list[int] = []
 
 
 class SeedFile(msgspec.Struct, kw_only=True, frozen=True):
@@ -60,7 +61,7 @@ class Population:
     history: float
     """mean number of entries in a timeline before the run"""
     all_joined: bool
-    """everyone signed up and was imported before the run"""
+    """everyone signed up and was imported before the run, but those who are late"""
     mean_follows: float
     celebrities: tuple[int, ...]
     celebrity_threshold: int
@@ -69,6 +70,8 @@ class Population:
     hot: npt.NDArray[np.uint8]
     history_end_us: int = 0
     """the last history post is earlier than this"""
+    late: tuple[int, ...] = ()
+    """who had not signed up, although all others had"""
 
     @property
     def edges(self) -> int:
@@ -78,6 +81,13 @@ class Population:
     def follows(self, user: int) -> npt.NDArray[np.uint32]:
         """Whom the user follows from the start, ascending."""
         return self.followees[self.offsets[user] : self.offsets[user + 1]]
+
+    @property
+    def joined(self) -> npt.NDArray[np.bool_]:
+        """bool[users]: who had signed up before the run."""
+        joined = np.full(self.users, self.all_joined, np.bool_)
+        joined[list(self.late)] = False
+        return joined
 
 
 def open_population(settings: Settings) -> Population:
@@ -138,6 +148,7 @@ def read_population(directory: str | Path, history_end_us: int = 0) -> Populatio
         followees=followees,
         hot=hot,
         history_end_us=history_end_us,
+        late=tuple(described.late),
     )
 
 
@@ -156,6 +167,8 @@ def _described(path: Path, problems: list[str]) -> PopulationFile | None:
         problems.append(f"population.json: users must be >= 1, got {described.users}")
     if described.joined not in ("all", "none"):
         problems.append(f'population.json: joined must be "all" or "none", got {described.joined!r}')
+    if not all(0 <= user < described.users for user in described.late):
+        problems.append(f"population.json: late must name users below {described.users}")
     if described.history < 0 or described.mean_follows < 0:
         problems.append("population.json: history and mean_follows must be >= 0")
     return described

@@ -8,7 +8,7 @@ one whom the reader never followed, or when it was seen in one read only althoug
 followers of its author cover its place without it.
 
 Scope: all reads. The rules on old items need the population's graph and a target started for this run; authors whose
-edge to the reader changed and withdrawn posts are left out.
+edge to the reader changed and withdrawn posts are left out; readers who joined during the run contradict nobody.
 Cost: items grouped by post, once; old items x pages of their authors' followers where the graph is known.
 Inconclusive: no item was read.
 """
@@ -86,6 +86,7 @@ WITH lone AS (
   SELECT l.pid, l.op, b.follower AS "user" FROM lone l JOIN base b ON b.author = l.author
   SEMI JOIN page g ON g."user" = b.follower
   ANTI JOIN change c ON c.follower = b.follower AND c.author = b.author
+  ANTI JOIN late_user n ON n."user" = b.follower
   UNION SELECT pid, op, author FROM lone
 )
 SELECT r.pid, r.op,

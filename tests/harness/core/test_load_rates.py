@@ -23,8 +23,8 @@ def problems(load: dict[str, Any], **population: Any) -> list[str]:
 
 def test_every_rate_is_read():
     rates = {key: f"{place}/s" for place, key in enumerate(LOAD, start=1) if key != "signup_curve"}
-    load = scenario(rates | {"posts": "100/s"}, panel=5, celebrities=[3]).load
-    assert (load.edges_per_s, load.deletes_per_s, load.repeats_per_s) == (5, 6, 12)
+    load = scenario(rates | {"posts": "100/s"}, panel=5, celebrities=[3], late_celebrities=[3]).load
+    assert (load.celebrity_signups_per_s, load.edges_per_s, load.deletes_per_s, load.repeats_per_s) == (5, 6, 7, 13)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_every_rate_is_read():
         ({"probes": "1/s"}, {}, "load.probes: needs population.panel"),
         ({"deletes": "1/s"}, {}, "load.deletes: needs load.posts"),
         ({"repeats": "1/s"}, {}, "load.repeats: needs load.posts"),
+        ({"signup_curve": True}, {}, 'load.signup_curve: needs population.joined = "none", or population.newcomers'),
+        ({}, {"newcomers": 5}, "population.newcomers: needs load.signups, or load.signup_curve"),
+        ({}, {"late_celebrities": [9]}, "population.late_celebrities: needs load.celebrity_signups"),
+        ({"celebrity_signups": "2/s"}, {}, "load.celebrity_signups: needs population.late_celebrities"),
+        (
+            {"celebrity_signups": "1/s"},
+            {"late_celebrities": [9]},
+            "load.celebrity_signups: the first comes one interval after the warm-up, not within the phases",
+        ),
         ({"delets": "1/s"}, {}, "load.delets: unknown key (did you mean 'deletes'?)"),
         ({"hides": "much"}, {}, "load.hides: must be a rate such as 40/s or 12/min, got 'much'"),
     ],
