@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, command, phase, wait_until, write_scenario
+from shared_runs import generator_of, port_of, started, write_secret
+from small_runs import phase, wait_until, write_scenario
 
 from harness.core.errors import ExitCode
 from harness.record.clocks import read_clocks
@@ -29,40 +27,7 @@ EXPECT = """
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    path = tmp_path / "secret"
-    path.write_text("a secret for the tests")
-    path.chmod(0o600)
-    return path
-
-
-def started(folder: Path, *words: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """A command whose messages go to a file."""
-    with (folder / f"{words[0]}.txt").open("w") as told:
-        return subprocess.Popen(
-            command(*words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told, text=True, env=os.environ | (env or {})
-        )
-
-
-def port_of(run: subprocess.Popen[str]) -> int:
-    """Where a master listens that was given port 0."""
-    found: list[int] = []
-
-    def look() -> bool:
-        done = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True)
-        found.extend(
-            int(line.split()[3].rpartition(":")[2]) for line in done.stdout.splitlines() if f"pid={run.pid}," in line
-        )
-        return bool(found) or run.poll() is not None
-
-    wait_until(look, 60, "the master listens")
-    assert found
-    return found[0]
-
-
-def generator_of(out: Path) -> dict[str, object]:
-    verdict = json.loads((out / "verdict.json").read_text())
-    [check] = [check for check in verdict["checks"] if check["name"] == "generator"]
-    return {**check, "of_all": verdict["verdict"]}
+    return write_secret(tmp_path)
 
 
 def test_a_run_over_two_machines_is_judged_as_one(tmp_path: Path, secret: Path) -> None:
@@ -70,9 +35,9 @@ def test_a_run_over_two_machines_is_judged_as_one(tmp_path: Path, secret: Path) 
     scratch.mkdir()
     scenario = write_scenario(tmp_path, phase("steady", 4), expect=EXPECT)
     shared = ("--master", "--bind", "127.0.0.1:0", "--secret-file", secret, "--workers", "2")
-    run = started(tmp_path, "run", scenario, "--out", out, *TARGET, *shared)
+    run = started(tmp_path / "run.txt", "run", scenario, "--out", out, *TARGET, *shared)
     words = (f"127.0.0.1:{port_of(run)}", "--secret-file", secret)
-    worker = started(tmp_path, "worker", *words, env={"TMPDIR": str(scratch)})
+    worker = started(tmp_path / "worker.txt", "worker", *words, env={"TMPDIR": str(scratch)})
     assert run.wait(120) == ExitCode.PASS, (tmp_path / "run.txt").read_text()
     assert worker.wait(30) == 0, (tmp_path / "worker.txt").read_text()
     generator = generator_of(out)
@@ -91,8 +56,8 @@ def test_a_run_that_loses_its_worker_is_inconclusive(tmp_path: Path, secret: Pat
     out = tmp_path / "run"
     scenario = write_scenario(tmp_path, phase("steady", 6), expect=EXPECT)
     shared = ("--master", "--bind", "127.0.0.1:0", "--secret-file", secret)
-    run = started(tmp_path, "run", scenario, "--out", out, *TARGET, *shared)
-    worker = started(tmp_path, "worker", f"127.0.0.1:{port_of(run)}", "--secret-file", secret)
+    run = started(tmp_path / "run.txt", "run", scenario, "--out", out, *TARGET, *shared)
+    worker = started(tmp_path / "worker.txt", "worker", f"127.0.0.1:{port_of(run)}", "--secret-file", secret)
     wait_until(lambda: (out / "phases.json").exists() or run.poll() is not None, 90, "the load begins")
     worker.send_signal(signal.SIGKILL)
     worker.wait(10)
