@@ -8,8 +8,11 @@ makes the verdict inconclusive. Times are sent to each process as its own clock 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +33,20 @@ OPEN_TIMEOUT_S = 60.0
 """beyond the time that opening paces itself to"""
 FINISH_TIMEOUT_S = 30.0
 PROBE_GRACE_S = 3.0
+OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""why a stream is not opened because of the machine that asks"""
+
+
+class StreamsNotOpened(UnavailableError):
+    """Not every listener got its stream in time."""
+
+    def __init__(self, opened: int, wanted: int, problems: Mapping[str, int]) -> None:
+        """`problems`: why attempts failed -> how often."""
+        self.opened, self.wanted = opened, wanted
+        self.are_ours = not problems.keys().isdisjoint(os.strerror(code).lower() for code in OWN_LIMITS)
+        """whether this machine had no room for more"""
+        reasons = ", ".join(f"{reason} ({times:,}x)" for reason, times in Counter(problems).most_common(3))
+        super().__init__(f"only {opened:,} of {wanted:,} streams could be opened{': ' if reasons else ''}{reasons}")
 
 
 class Carrier(Protocol):
@@ -174,17 +191,27 @@ class LoadProcesses:
         await _wait(lambda: all(m.state in wanted for m in members) or bool(self.lost), members, timeout_s)
         bad = [m for m in members if m.state not in wanted]
         if bad:
-            why = bad[0].carrier.reason or log_tail(bad[0].log)
-            raise UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted[0]}: {why}")
+            raise self._not_in(bad, wanted[0])
+
+    def _not_in(self, bad: Sequence[LoadProcess], wanted: str) -> UnavailableError:
+        why = bad[0].carrier.reason or log_tail(bad[0].log)
+        return UnavailableError(f"load process {bad[0].name} is {bad[0].state}, not {wanted}: {why}")
 
     async def open_streams(self, listeners: int, per_s: float) -> None:
-        """Open every listener's stream, `per_s` a second. Raises UnavailableError when some do not open in time."""
+        """Open every listener's stream, `per_s` a second. Raises StreamsNotOpened when some do not open in time, and
+        UnavailableError when a process is lost meanwhile.
+        """
         for engine in self.engines:
             engine.send({"cmd": "open"})
         limit_s = OPEN_TIMEOUT_S + listeners / per_s
         await _wait(lambda: self.total("open") >= listeners or bool(self.lost), self.engines, limit_s)
+        if self.lost:
+            raise self._not_in([m for m in self.members if m.name in self.lost], "opening streams")
         if self.total("open") < listeners:
-            raise UnavailableError(f"only {self.total('open')} of {listeners} streams could be opened")
+            problems: Counter[str] = Counter()
+            for engine in self.engines:
+                problems.update(engine.status.get("problems", {}))
+            raise StreamsNotOpened(self.total("open"), listeners, problems)
 
     def start(self, t0_ns: int) -> None:
         """Give every process the time zero of the schedule."""
