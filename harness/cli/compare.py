@@ -6,7 +6,7 @@ import click
 
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
-from harness.cli.output import json_option, judged_runs, messages, print_json
+from harness.cli.output import all_option, json_option, judged_runs, messages, print_json
 from harness.judge.case import read_case
 from harness.judge.compare import compare as compare_runs
 from harness.judge.tolerance import Tolerance, parse_tolerance, with_assignments
@@ -24,13 +24,14 @@ from harness.report.comparison import markdown, print_comparison, remarks_of
     metavar="KEY=VALUE",
     help="How much worse is still as good; default: what the scenario of AFTER says.",
 )
+@all_option
 @json_option
-def compare(before: str, after: str, assignments: tuple[str, ...], as_json: bool) -> None:
+def compare(before: str, after: str, assignments: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Compare two runs, figure by figure and phase by phase, with 99 % confidence bounds.
 
     BEFORE and AFTER are runs, or several repeats of one: NAME stands for NAME-1, NAME-2 ... of `run --repeat`, and a
-    pattern for all that it matches. Exit code: 0 no regression, 1 a figure is worse by more than its tolerance or a
-    check that passed fails, 3 the data do not tell.
+    pattern for all that it matches. Figures that show no difference are counted, --all lists them. Exit code: 0 no
+    regression, 1 a figure is worse by more than its tolerance or a check that passed fails, 3 the data do not tell.
 
     \b
     Examples:
@@ -43,7 +44,7 @@ def compare(before: str, after: str, assignments: tuple[str, ...], as_json: bool
     if as_json:
         print_json(comparison)
     else:
-        print_comparison(comparison, messages())
+        print_comparison(comparison, messages(), every=every)
     tell_ci(markdown(comparison), remarks_of(comparison))
     raise click.exceptions.Exit(EXIT_OF[comparison.verdict])
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
-from harness.cli.output import find_run, json_option, messages, print_json, results
+from harness.cli.output import all_option, find_run, json_option, messages, print_json, results
 from harness.cli.tags import tagged
 from harness.core.errors import UsageError
 from harness.core.verdict import Verdict
@@ -23,7 +23,7 @@ from harness.report import catalogue, summary, write_reports
 from harness.report.github import remarks_of
 from harness.report.run_data import read_run
 from harness.report.terminal import print_verdict
-from harness.run.judging import expectations_for, judge_and_store
+from harness.run.judging import expectations_for, judge_and_store, unchanged_in
 
 WIDEST = 100_000
 """columns, when it is asked how wide a table would be"""
@@ -58,8 +58,9 @@ def scenarios(tags: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
     "--expect", "rules", type=click.Path(path_type=Path), metavar="FILE", help="Judge by the [expect] in FILE."
 )
 @click.option("--save", is_flag=True, help="With --expect: make the new verdict the run's own.")
+@all_option
 @json_option
-def check(run: str, rules: Path | None, save: bool, as_json: bool) -> None:
+def check(run: str, rules: Path | None, save: bool, every: bool, as_json: bool) -> None:
     """Judge a recorded run again, by its own expectations or by others.
 
     FILE is TOML with the table [expect] of a scenario; a whole scenario will do. The run's own verdict and reports stay
@@ -81,7 +82,7 @@ def check(run: str, rules: Path | None, save: bool, as_json: bool) -> None:
     if as_json:
         print_json(verdict)
     else:
-        print_verdict(verdict, messages())
+        print_verdict(verdict, messages(), unchanged=() if every else unchanged_in(directory))
     tell_ci(_summary(directory, verdict, is_kept), remarks_of(verdict.scenario, verdict.checks))
     raise click.exceptions.Exit(EXIT_OF[verdict.verdict])
 

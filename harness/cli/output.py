@@ -18,6 +18,9 @@ RUNS = Path("runs")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+all_option = click.option("--all", "every", is_flag=True, help="List the figures that did not change, too.")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -50,11 +50,14 @@ def run_repeatedly(
     baseline: Sequence[RunDirectory],
     as_json: bool,
     run: Callable[[RunRequest], Verdict] = run_once,
+    *,
+    every: bool = False,
 ) -> NoReturn:
     """Run it `times` times in OUT-1, OUT-2 ..., tell all together, end with the worst exit code.
 
     What ends it before that (Ctrl-C, a target that does not come up) ends the command as ever, with what is known told
-    first. The runs together are compared with the baseline. Raises UsageError when one of the directories is taken.
+    first. The runs together are compared with the baseline; with `every` figures that did not change are told as well.
+    Raises UsageError when one of the directories is taken.
     """
     places = [request.out.with_name(f"{request.out.name}-{number}") for number in range(1, times + 1)]
     if taken := [f"--out {place}: holds a run already" for place in places if RunDirectory(place).is_taken]:
@@ -75,7 +78,7 @@ def run_repeatedly(
         )
     also = [comparison.verdict] if comparison is not None else []
     result = Result(repeats=_together(request, made, times, "", also), comparison=comparison)
-    _tell(result, as_json)
+    _tell(result, as_json, every=every)
     raise click.exceptions.Exit(EXIT_OF[result.repeats.verdict])
 
 
@@ -99,12 +102,12 @@ def _together(
     return repeats_of(request.scenario.name, shown, times, ended, also)
 
 
-def _tell(result: Result, as_json: bool) -> None:
+def _tell(result: Result, as_json: bool, *, every: bool = False) -> None:
     if as_json:
         print_json(result)
     else:
         if result.comparison is not None:
-            comparison_report.print_comparison(result.comparison, messages())
+            comparison_report.print_comparison(result.comparison, messages(), every=every)
         repeats_report.print_repeats(result.repeats, messages())
     markdown = repeats_report.markdown(result.repeats)
     remarks = [

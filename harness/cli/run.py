@@ -13,7 +13,7 @@ import msgspec
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.machines import Machines, with_machines
-from harness.cli.output import RUNS, find_run, json_option, judged_runs, messages, print_json
+from harness.cli.output import RUNS, all_option, find_run, json_option, judged_runs, messages, print_json
 from harness.cli.repeat import run_once, run_repeatedly
 from harness.contract.profile import Profile
 from harness.core.errors import UsageError
@@ -21,6 +21,7 @@ from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report.github import remarks_of
 from harness.report.terminal import print_verdict
+from harness.run.judging import unchanged_in
 from harness.run.replay import replayed
 from harness.run.request import read_request
 
@@ -40,6 +41,7 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
 @click.option("--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run it N times, one after the other.")
 @click.option("--baseline", metavar="RUN", help="Compare with an older run (or its repeats) at the end.")
+@all_option
 @with_machines
 @click.option("--replay", metavar="RUN", help="Play the faults recorded in an older run, at the same times, no others.")
 @json_option
@@ -56,6 +58,7 @@ def run(
     allow_hosts: tuple[str, ...],
     repeat: int,
     baseline: str | None,
+    every: bool,
     replay: str | None,
     machines: Machines,
     as_json: bool,
@@ -92,18 +95,21 @@ def run(
     request = machines.applied_to(request, repeat)
     older = tuple(judged_runs(baseline)) if baseline is not None else ()
     if repeat > 1:
-        run_repeatedly(request, repeat, older, as_json)
+        run_repeatedly(request, repeat, older, as_json, every=every)
     verdict = run_once(replace(request, baseline=older))
-    conclude(RunDirectory(directory), verdict, as_json)
+    conclude(RunDirectory(directory), verdict, as_json, every=every)
 
 
-def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool) -> NoReturn:
-    """Tell the verdict of a run, and end the command with its exit code."""
+def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool, *, every: bool = False) -> NoReturn:
+    """Tell the verdict of a run, and end the command with its exit code.
+
+    `every`: also the figures that did not change since its baseline.
+    """
     console = messages()
     if as_json:
         print_json(verdict)
     else:
-        print_verdict(verdict, console)
+        print_verdict(verdict, console, unchanged=() if every else unchanged_in(run_files))
         for part in lacking(run_files):
             console.print(f"note: the target ran without {part}; {WITHOUT.get(part, 'see `feedstorm doctor`')}")
         console.print(f"report: {run_files.report}", soft_wrap=True)

@@ -153,6 +153,11 @@ def _compared(
     return made
 
 
+def unchanged_checks(comparison: Comparison) -> set[tuple[str, str]]:
+    """Name and phase of the checks of `as_checks` in which nothing changed."""
+    return {(_row_name(row), row.phase) for row in comparison.differences if row.is_unchanged}
+
+
 def as_checks(comparison: Comparison) -> list[Check]:
     """The comparison as checks of the verdict of its second side: one on the checks together, one a row that counts."""
     rows = [_row_check(row) for row in comparison.differences if not row.skipped]
@@ -184,7 +189,7 @@ def _what(comparison: Comparison) -> str:
 
 def _row_check(row: Difference) -> Check:
     return Check(
-        name=f"{row.selector} {row.aggregation} against the baseline",
+        name=_row_name(row),
         kind=CheckKind.BASELINE,
         verdict=row.verdict,
         phase=row.phase,
@@ -194,6 +199,10 @@ def _row_check(row: Difference) -> Check:
         observations=min(row.samples),
         reason=told(row),
     )
+
+
+def _row_name(row: Difference) -> str:
+    return f"{row.selector} {row.aggregation} against the baseline"
 
 
 def _place(name: str, phase: str) -> str:

@@ -69,6 +69,11 @@ class Difference(msgspec.Struct, kw_only=True):
     """nobody asked, and the data do not tell"""
     reason: str = ""
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether no difference is shown, and none had to be excluded either."""
+        return self.finding is Finding.SAME and self.verdict is Outcome.PASS
+
 
 def statistic_of(aggregation: str) -> Statistic:
     """The statistic that is called so: p(N), med, failures or rate."""

@@ -17,6 +17,7 @@ from harness.report.github import Remark
 from harness.report.markdown import MARK as EMOJI
 from harness.report.markdown import plain
 from harness.report.terminal import MARK, STYLE
+from harness.report.wording import HOW_TO_LIST, number_of, unchanged_text
 
 RANK = {Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASS: 2}
 FINDINGS = {Finding.WORSE: 0, Finding.BETTER: 1, Finding.SAME: 2, Finding.UNKNOWN: 3}
@@ -28,6 +29,11 @@ def gravest_first(rows: Iterable[Difference]) -> list[Difference]:
     """The rows that were judged: regressions, undecided ones, worse, better, the rest; else as they were compared."""
     judged = [row for row in rows if not row.skipped]
     return sorted(judged, key=lambda row: (RANK[row.verdict], FINDINGS[row.finding]))
+
+
+def changed(rows: Iterable[Difference]) -> list[Difference]:
+    """The rows that show a difference, or had to exclude one and could not."""
+    return [row for row in rows if not row.is_unchanged]
 
 
 def cells(row: Difference) -> list[str]:
@@ -49,10 +55,10 @@ def headline(comparison: Comparison) -> str:
     broken = [check for check in comparison.checks if check.verdict is Outcome.FAIL]
     names = ", ".join(dict.fromkeys([*(f"{r.selector} {r.aggregation}" for r in worse), *(c.name for c in broken)]))
     if comparison.verdict is Outcome.FAIL:
-        return f"{_counted(len(worse) + len(broken), 'regression')}: {names}."
+        return f"{number_of(len(worse) + len(broken), 'regression')}: {names}."
     if comparison.verdict is Outcome.PASS:
-        checks = _counted(comparison.compared_checks, "check")
-        return f"no regression in {_counted(len(judged), 'figure')} and {checks}."
+        checks = number_of(comparison.compared_checks, "check")
+        return f"no regression in {number_of(len(judged), 'figure')} and {checks}."
     if not judged:
         return "nothing could be compared."
     open_rows = [
@@ -62,12 +68,11 @@ def headline(comparison: Comparison) -> str:
     return f"no regression shown, and not excluded: {', '.join([*open_rows, *undecided])}."
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
+    """Print what the two sides are, the figures and checks that changed, and the verdict in a line.
 
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print what the two sides are, each figure with its change, the checks that changed, and the verdict in a line."""
+    `every`: the figures that did not change, too, instead of their number.
+    """
     for name, runs in (("before", comparison.before), ("after", comparison.after)):
         console.print(Text.assemble((f"{name}: ", "dim"), ", ".join(runs)), soft_wrap=True)
     for note in comparison.notes:
@@ -76,12 +81,15 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     table.add_column("", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in RIGHT else "left", no_wrap=column != "metric")
-    for row in gravest_first(comparison.differences):
+    rows = gravest_first(comparison.differences)
+    for row in rows if every else changed(rows):
         style = "" if row.verdict is Outcome.PASS else STYLE[row.verdict]
         mark = Text(MARK[row.verdict], style=STYLE[row.verdict])
         table.add_row(mark, *(Text(cell, style=style) for cell in cells(row)))
     if table.rows:
         console.print(table)
+    if not every and (count := len(rows) - len(changed(rows))):
+        console.print(Text(f"{unchanged_text(count)} ({HOW_TO_LIST})", style="dim"), soft_wrap=True)
     _print_rest(comparison, console)
     word = Text(f"{comparison.verdict.upper()} ", style=STYLE[comparison.verdict])
     console.print(Text.assemble(word, Text(headline(comparison), style=STYLE[comparison.verdict])), soft_wrap=True)
@@ -103,7 +111,7 @@ def _print_rest(comparison: Comparison, console: Console) -> None:
 def left_out(rows: Sequence[Difference]) -> str:
     """How many figures had too little data; empty: none."""
     count = sum(row.skipped for row in rows)
-    return f"too little data for {_counted(count, 'more figure')} (--json lists them, with reasons)" if count else ""
+    return f"too little data for {number_of(count, 'more figure')} (--json lists them, with reasons)" if count else ""
 
 
 def markdown(comparison: Comparison) -> str:
@@ -111,10 +119,12 @@ def markdown(comparison: Comparison) -> str:
     title = f"{comparison.verdict.upper()}: compared with {', '.join(comparison.before)}"
     lines = [f"## {EMOJI[comparison.verdict]} {plain(title)}", "", plain(headline(comparison))]
     lines += ["", *(f"- {plain(note)}" for note in comparison.notes)] if comparison.notes else []
-    rows = [row for row in gravest_first(comparison.differences) if row.finding is not Finding.SAME]
+    judged = gravest_first(comparison.differences)
+    rows = changed(judged)
     if rows:
         lines += ["", f"| | {' | '.join(COLUMNS)} |", "|---|---|---|--:|--:|--:|--:|--:|---|"]
         lines += [f"| {' | '.join([EMOJI[row.verdict], *map(plain, cells(row))])} |" for row in rows]
+    lines += ["", f"{unchanged_text(len(judged) - len(rows))}."] if len(rows) < len(judged) else []
     said = [(c.verdict, f"{c.name}: {c.before}, now {c.after}. {c.reason}") for c in comparison.checks]
     lines += ["", *(f"- {EMOJI[verdict]} {plain(text)}" for verdict, text in said)] if said else []
     return "\n".join(lines) + "\n"

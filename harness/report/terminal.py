@@ -7,7 +7,7 @@ ten seconds. It shows what it is told and measures nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from harness.core.verdict import Check, Outcome, Verdict
 from harness.report.wording import (
+    HOW_TO_LIST,
     baseline_sentences,
     bound_text,
     failing_first,
@@ -31,6 +32,7 @@ from harness.report.wording import (
     machine_sentences,
     range_text,
     sentences,
+    unchanged_text,
 )
 
 PLAIN_EVERY_S = 10.0
@@ -165,18 +167,30 @@ def draw(state: LiveState) -> RenderableType:
     return Panel(Group(*parts), title=title, title_align="left", border_style="dim", padding=(1, 2), width=84)
 
 
-def print_verdict(verdict: Verdict, console: Console, report: Path | None = None) -> None:
-    """Print the checks, failing ones first and with their evidence, then the verdict in one line."""
+def print_verdict(
+    verdict: Verdict,
+    console: Console,
+    report: Path | None = None,
+    unchanged: Collection[tuple[str, str]] = (),
+) -> None:
+    """Print the checks, failing ones first and with their evidence, then the verdict in one line.
+
+    `unchanged`: name and phase of the checks that are counted instead, as what they compare did not change.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column, justify in (("", "left"), ("check", "left"), ("phase", "left"), ("value", "right"), ("bound", "right")):
         sides: JustifyMethod = "right" if justify == "right" else "left"
         table.add_column(column, justify=sides, no_wrap=column != "check", overflow="fold")
     table.add_column("machine alone", justify="right", style="dim", no_wrap=True)
     table.add_column("seen", justify="right", style="dim")
-    for same in _together(failing_first(verdict.checks)):
+    told = [check for check in failing_first(verdict.checks) if (check.name, check.phase) not in unchanged]
+    for same in _together(told):
         table.add_row(*_check_cells(same))
     console.print(table)
-    for check in failing_first(verdict.checks):
+    if count := len(verdict.checks) - len(told):
+        said = f"against the baseline: {unchanged_text(count)} ({HOW_TO_LIST})"
+        console.print(Text(said, style="dim"), soft_wrap=True)
+    for check in told:
         if check.verdict != Outcome.PASS and not check.skipped:
             _print_evidence(check, console)
     for said in [*machine_sentences(verdict), *baseline_sentences(verdict)]:

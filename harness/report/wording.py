@@ -17,6 +17,17 @@ KINDS = (
     CheckKind.WITNESS,
     CheckKind.GENERATOR,
 )
+HOW_TO_LIST = "--all lists them"
+
+
+def number_of(count: int, what: str) -> str:
+    """1 figure, 2 figures."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def unchanged_text(count: int) -> str:
+    """How many figures did not change."""
+    return f"{number_of(count, 'figure')} unchanged"
 
 
 def failing_first(checks: Iterable[Check]) -> list[Check]:

@@ -12,7 +12,7 @@ from harness.core.json_file import write_json
 from harness.core.scenario import Scenario, parse_expect
 from harness.core.verdict import Verdict, worst
 from harness.judge.case import read_case
-from harness.judge.compare import Comparison, as_checks, compare
+from harness.judge.compare import Comparison, as_checks, compare, unchanged_checks
 from harness.judge.expressions import parse_expectations
 from harness.judge.judge import judge, ordered
 from harness.judge.tolerance import parse_tolerance
@@ -54,6 +54,12 @@ def _compared(run: RunDirectory, baseline: Sequence[RunDirectory]) -> Comparison
     if run.comparison.exists():
         return msgspec.json.decode(run.comparison.read_bytes(), type=Comparison)
     return None
+
+
+def unchanged_in(run: RunDirectory) -> set[tuple[str, str]]:
+    """Name and phase of the checks of its verdict that compare a figure which is as in the run's baseline."""
+    comparison = _compared(run, ())
+    return unchanged_checks(comparison) if comparison is not None else set()
 
 
 def with_comparison(verdict: Verdict, comparison: Comparison) -> Verdict:

@@ -55,6 +55,20 @@ def test_a_run_and_its_like_do_not_differ_a_slower_one_is_a_regression() -> None
     assert ran(compare, "slow", "fast").exit_code == 0
 
 
+def test_figures_that_did_not_change_are_counted_also_of_a_run_with_a_baseline(tmp_path: Path) -> None:
+    figures = json.loads(ran(compare, "fast", "slow", "--json").stdout)["differences"]
+    unchanged = sum(row["finding"] == "no difference shown" and row["verdict"] == "pass" for row in figures)
+    judged = sum(not row["skipped"] for row in figures)
+    assert 0 < unchanged < judged
+    shutil.copytree("runs/slow", tmp_path / "run")
+    judge_and_store(RunDirectory(tmp_path / "run"), [RunDirectory(Path("runs/fast"))])
+    for words in ([compare, "fast", "slow"], [check, str(tmp_path / "run")]):
+        short, whole = ran(*words).stderr, ran(*words, "--all").stderr
+        assert f"{unchanged} figures unchanged (--all lists them)" in short
+        assert "unchanged" not in whole
+        assert whole.count("feed_read") > short.count("feed_read") > 0
+
+
 def test_as_json_on_standard_output_alone() -> None:
     told = ran(compare, "fast", "slow", "--json")
     document = json.loads(told.stdout)

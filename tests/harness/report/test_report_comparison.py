@@ -57,9 +57,9 @@ COMPARISON = Comparison(
 )
 
 
-def printed(comparison: Comparison) -> str:
+def printed(comparison: Comparison, *, every: bool = False) -> str:
     console = Console(file=io.StringIO(), width=160, color_system=None, highlight=False)
-    print_comparison(comparison, console)
+    print_comparison(comparison, console, every=every)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -76,6 +76,17 @@ def test_the_gravest_comes_first_and_what_was_left_out_is_counted() -> None:
         "FAIL 2 regressions: feed_read p(95), durability.",
     ):
         assert words in text, (words, text)
+
+
+def test_figures_that_did_not_change_are_counted_unless_all_are_asked_for() -> None:
+    short, whole = printed(COMPARISON), printed(COMPARISON, every=True)
+    shown = ("feed_read p(95)", "feed_read failures", "feed_read rate")
+    assert all(name in text for name in shown for text in (short, whole))
+    assert "feed_read med" not in short
+    assert "1 figure unchanged (--all lists them)" in short
+    assert "feed_read med" in whole
+    assert "unchanged" not in whole
+    assert "1 figure unchanged." in markdown(COMPARISON).splitlines()
 
 
 def test_where_no_figure_was_compared_there_is_no_empty_table() -> None:
