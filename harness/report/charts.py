@@ -34,10 +34,12 @@ BOUND_LABEL_WIDTH = 108
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """A threshold to draw across a chart."""
+    """A threshold to draw across a chart, or over the time of the one phase it is for."""
 
     label: str
     milliseconds: float
+    phase: str = ""
+    """empty: it holds all the time"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class TimeFrame:
         if not self.phases:
             return 0.0, 1.0
         return min(p.start_s for p in self.phases), max(p.end_s for p in self.phases)
+
+    def ends_of(self, phase: str) -> tuple[float, float] | None:
+        """First and last second of a phase; of no phase: of the axis; None: there was no such phase."""
+        if not phase:
+            return self.ends
+        return next(((p.start_s, p.end_s) for p in self.phases if p.name == phase), None)
 
     def lanes(self) -> list[tuple[FaultWindow, int]]:
         """Faults that began, each with the row of its label: 0 unless it would touch an earlier one."""
@@ -97,7 +105,7 @@ def time_chart(metric: Metric, frame: TimeFrame) -> Markup:
     bottom = top + PANE_HEIGHT
     height = bottom + GAP + RATE_HEIGHT + 26
     parts = _faults(frame, x, top, height - 26)
-    parts += _latency_pane(metric, x, top, bottom)
+    parts += _latency_pane(metric, frame, top, bottom)
     parts += _rate_pane(metric, x, bottom + GAP, height - 26)
     parts += _phases(frame, x, height - 26)
     parts += _time_axis(frame, x, height - 26)
@@ -130,12 +138,13 @@ def percentile_chart(title: str, curves: Mapping[str, Sequence[tuple[float, floa
     return figure(CURVE_WIDTH, CURVE_HEIGHT, label, parts, class_="percentile-chart")
 
 
-def _latency_pane(metric: Metric, x: Linear, top: int, bottom: int) -> list[str]:
+def _latency_pane(metric: Metric, frame: TimeFrame, top: int, bottom: int) -> list[str]:
+    x = frame.scale()
     values = [v for row in metric.rows for v in row[1:4] if v]
     low, high, ticks = log_axis([*values, *metric.beside, *(b.milliseconds for b in metric.bounds)])
     y = Log(low, high, bottom, top)
     parts = _y_axis(ticks, y, LEFT, RIGHT)
-    parts += _bounds(metric.bounds, y)
+    parts += _bounds(metric.bounds, frame, y)
     for stretch in _stretches(metric.rows):
         median, upper, peak = (
             [(x(_number(row[0]) + 0.5), y(_number(row[i]))) for row in stretch if row[i]] for i in (1, 2, 3)
@@ -145,17 +154,28 @@ def _latency_pane(metric: Metric, x: Linear, top: int, bottom: int) -> list[str]
     return parts
 
 
-def _bounds(bounds: Sequence[Bound], y: Log) -> list[str]:
-    """Dashed lines, labelled at the right; a label that would touch the one before moves to its left."""
+def _bounds(bounds: Sequence[Bound], frame: TimeFrame, y: Log) -> list[str]:
+    """Dashed lines, each labelled at its right; a label that would touch another moves to its left."""
     parts: list[str] = []
-    right, above = RIGHT - 4.0, -float(LABEL_HEIGHT)
-    for bound in sorted(bounds, key=lambda b: -b.milliseconds):
-        at = y(bound.milliseconds)
-        right = right - BOUND_LABEL_WIDTH if at - above < LABEL_HEIGHT else RIGHT - 4.0
-        above = at
-        parts += [tag("line", class_="bound", x1=LEFT, x2=RIGHT, y1=at, y2=at)]
+    x, placed = frame.scale(), list[tuple[float, float]]()
+    for bound in sorted(bounds, key=lambda b: (-b.milliseconds, b.phase)):
+        if (ends := frame.ends_of(bound.phase)) is None:
+            continue
+        at, right = y(bound.milliseconds), _label_right(x(ends[1]) - 4.0, y(bound.milliseconds), placed)
+        placed.append((at, right))
+        parts += [tag("line", class_="bound", x1=x(ends[0]), x2=x(ends[1]), y1=at, y2=at)]
         parts += [tag("text", bound.label, class_="bound-label", x=right, y=at - 4, text_anchor="end")]
     return parts
+
+
+def _label_right(right: float, at: float, placed: Sequence[tuple[float, float]]) -> float:
+    """Where a label ends that is wanted to end at `right`: left of those at its height, inside the chart."""
+    leftmost = LEFT + BOUND_LABEL_WIDTH
+    right = max(right, leftmost)
+    for height, end in sorted(placed, key=lambda p: -p[1]):
+        if abs(at - height) < LABEL_HEIGHT and abs(right - end) < BOUND_LABEL_WIDTH:
+            right = max(end - BOUND_LABEL_WIDTH, leftmost)
+    return right
 
 
 def _rate_pane(metric: Metric, x: Linear, top: int, bottom: int) -> list[str]:

@@ -207,8 +207,8 @@ def _extent(series: dict[str, Rows]) -> list[float]:
 
 
 def _bounds(data: RunData, metric: str, key: Sequence[str]) -> list[Bound]:
-    """Thresholds in milliseconds that hold for a series: same metric, no selector that excludes it."""
-    found: dict[str, Bound] = {}
+    """Thresholds in milliseconds that hold for a series, or in a phase of it: same metric, no selector excludes it."""
+    found: dict[tuple[str, str], Bound] = {}
     for check in data.verdict.checks:
         name, selector, expression = split_name(check)
         aggregation = _AGGREGATION.search(expression or name)
@@ -216,13 +216,14 @@ def _bounds(data: RunData, metric: str, key: Sequence[str]) -> list[Bound]:
         if not name.startswith(metric) or aggregation is None or factor is None or check.bound is None:
             continue
         selected = dict(pair.partition(":")[::2] for pair in selector.strip("{}").replace(" ", "").split(",") if pair)
-        if selected.get("author") == "celebrity" or "phase" in selected:
+        if selected.get("author") == "celebrity":
             continue
         if any(selected.get(tag, value) not in key for tag, value in zip(("region", "scope"), key, strict=False)):
             continue
         label = f"{aggregation[1].replace(' ', '')} ≤ {milliseconds(check.bound * factor)}"
-        found[label] = Bound(label, check.bound * factor)
-    return sorted(found.values(), key=lambda b: b.milliseconds)
+        phase = check.phase if "phase" in selected else ""
+        found[label, phase] = Bound(label, check.bound * factor, phase)
+    return [bound for (label, phase), bound in found.items() if not phase or (label, "") not in found]
 
 
 def _curves(percentiles: dict[str, list[tuple[float, float]]], phases: Sequence[PhaseWindow]) -> Curves:

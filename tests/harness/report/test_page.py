@@ -9,8 +9,10 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from sample_run import make_run, sample_verdict, write
 
@@ -18,7 +20,7 @@ from harness.core.errors import UsageError
 from harness.core.verdict import Outcome, Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report import write_reports
-from harness.report.charts import TimeFrame
+from harness.report.charts import BOUND_LABEL_WIDTH, Bound, Metric, TimeFrame, time_chart
 from harness.report.run_data import FaultWindow, PhaseWindow, read_run
 
 EVIL = """</script></style><script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<b>\u202e&"""
@@ -127,6 +129,41 @@ def test_bounds_are_drawn_where_they_hold(reported: Reported) -> None:
     page = page_of(reported())
     assert page.count("p(95) ≤ 200 ms</text>") == 2  # both regions' local events, not the remote ones
     assert page.count("p(99) ≤ 200 ms</text>") == 2
+
+
+def drawn_bounds(run: RunDirectory, label: str) -> list[tuple[float, float]]:
+    """From where to where in seconds bounds of this label are drawn."""
+    frame = TimeFrame(read_run(run).phases, [])
+    x = frame.scale()
+    second = {x(at): at for phase in frame.phases for at in (phase.start_s, phase.end_s)}
+    line = r'<line class="bound" x1="([0-9.]+)" x2="([0-9.]+)"[^>]*/?>(?:</line>)?\s*<text[^>]*>' + re.escape(label)
+    return [(second[float(left)], second[float(right)]) for left, right in re.findall(line, page_of(run))]
+
+
+def test_the_bound_of_one_phase_is_drawn_over_its_time_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    verdict = sample_verdict("pass", "")
+    bound = next(check for check in verdict.checks if check.name.startswith("feed_read p(99)"))
+    for text, bound_ms, kinds in (("200ms", 200, "cache-down"), ("350ms", 350, "cache-down"), ("1s", 1_000, "gone")):
+        name = f"feed_read{{phase:{kinds}}} p(99) <= {text}"
+        verdict.checks.append(msgspec.structs.replace(bound, name=name, phase=kinds, bound=bound_ms))
+    write(run.verdict, verdict)
+    write_reports(run)
+    frame = TimeFrame(read_run(run).phases, [])
+    [down] = [(p.start_s, p.end_s) for p in frame.phases if p.name == "cache-down"]
+    assert drawn_bounds(run, "p(99) ≤ 350 ms") == [down] * 2  # a chart a region
+    assert drawn_bounds(run, "p(99) ≤ 200 ms") == [frame.ends] * 2  # holds in every phase, so there is no second line
+    assert "p(99) ≤ 1" not in page_of(run)
+
+
+def test_labels_of_bounds_do_not_touch() -> None:
+    phases = [PhaseWindow(name=n, kind="", start_s=10.0 * i, end_s=10.0 * i + 10) for i, n in enumerate("ab")]
+    bounds = [Bound("one", 200.0), Bound("two", 201.0, "b"), Bound("three", 202.0, "b"), Bound("four", 200.0, "a")]
+    chart = time_chart(Metric("m", [[0.0, 100.0, 150.0, 200.0, 5.0]], "p99", "ops", bounds), TimeFrame(phases, []))
+    ends = {name: float(x) for x, name in re.findall(r'<text class="bound-label" x="([0-9.]+)"[^>]*>(\w+)<', chart)}
+    assert ends.keys() == {"one", "two", "three", "four"}
+    places = sorted(ends.values())
+    assert all(right - left >= BOUND_LABEL_WIDTH for left, right in pairwise(places)), ends
 
 
 def test_a_colour_that_is_none_is_not_used(tmp_path: Path) -> None:
