@@ -121,6 +121,26 @@ def read(figure: Figure, found: Mapping[Source, Measured]) -> Read:
     return made
 
 
+def is_told(figure: Figure, source: Source, measured: Measured) -> bool:
+    """Whether what was measured of a source answers the figure: what is kept of an older program may not."""
+    parts = (figure.of.over, figure.of.under) if isinstance(figure.of, Quotient) else (figure.of,)
+    return all(_answers(measured, part) for part in parts if part.source == source)
+
+
+def _answers(measured: Measured, of: Threshold | Invariant | Asked | Field | Properties) -> bool:
+    match of:
+        case Threshold():
+            return threshold_check(of, measured) is not None
+        case Invariant():
+            return any(check.name == of.name for check in measured.checks)
+        case Asked():
+            return of.sql in measured.answers
+        case Field():
+            return all(_field(result, of.path) is not None for result in measured.results)
+        case Properties():
+            return True
+
+
 def _weaken(figure: Figure, measured: Sequence[Measured], made: Read) -> None:
     """What is doubted decides nothing, except what must never be.
 

@@ -15,7 +15,7 @@ from harness.claims.catalogue import CLAIMS
 from harness.claims.measuring import kept, measure
 from harness.claims.model import Claim, Figure, Measured, Source
 from harness.claims.page import markdown
-from harness.claims.readings import Finding, Standing, finding_of
+from harness.claims.readings import Finding, Standing, finding_of, is_told
 from harness.core.errors import ExitCode, ResidueError, UsageError
 from harness.record.run_directory import FINDINGS
 
@@ -43,7 +43,7 @@ async def measure_claims(
         started = time.monotonic()
         for source in claim.sources:
             if source not in results:
-                old = kept(source, out) if resume else None
+                old = _kept(source, claims, out) if resume else None
                 results[source] = old or await measure(source, figures_on(source), out)
                 if results[source].exit_code == ExitCode.RESIDUE:
                     raise ResidueError(f"{source.command}: a fault could not be undone; see {out}")
@@ -51,6 +51,13 @@ async def measure_claims(
         write_findings(out / FINDINGS, known)
         told(finding, time.monotonic() - started)
     return known
+
+
+def _kept(source: Source, claims: Sequence[Claim], out: Path) -> Measured | None:
+    """What was measured of a source before, if it tells all that is asked of it now."""
+    old = kept(source, out)
+    asked = [figure for claim in claims for figure in claim.figures if source in figure.sources]
+    return old if old is not None and all(is_told(figure, source, old) for figure in asked) else None
 
 
 def figures_on(source: Source) -> list[Figure]:

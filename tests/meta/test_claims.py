@@ -1,5 +1,6 @@
 """Each claim can be measured, as what its figures are read off exists; the page is what the stored findings give."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,70 @@ def test_what_is_read_exists(part):
         case Invariant():
             assert part.name in CHECKERS
         case Field():
-            code = (ROOT / "benchmarks" / f"{part.source.name}.py").read_text(encoding="utf-8")
-            assert f'"{part.path.rpartition(".")[2]}"' in code
+            assert is_told_by((ROOT / "benchmarks" / f"{part.source.name}.py").read_text(encoding="utf-8"), part.path)
         case Properties():
             assert set(part.names) <= set(REGISTRY)
         case Threshold():
             slo_of(part)
         case Asked():
             assert part.source.scenario
+
+
+def is_told_by(code: str, path: str) -> bool:
+    """Whether a benchmark's result has this place, as far as its code tells without being run.
+
+    What a dictionary takes over from others (`**found`) may come from any dictionary of the module.
+    """
+    tree = ast.parse(code)
+    written = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    anywhere = {key for one in written for key in keys_of(one)}
+    found = [one for one in written if "benchmark" in keys_of(one)]
+    *outer, last = path.split(".")
+    for name in outer:
+        values = [keys_of(one)[name] for one in found if name in keys_of(one)]
+        meant = {value.id for value in values if isinstance(value, ast.Name)}
+        found = [value for value in values if isinstance(value, ast.Dict)]
+        found += [value for target, value in assigned(tree) if target in meant]
+    return any(last in keys_of(one) or (None in one.keys and last in anywhere) for one in found)
+
+
+def keys_of(one: ast.Dict) -> dict[str, ast.expr]:
+    pairs = zip(one.keys, one.values, strict=True)
+    return {str(key.value): value for key, value in pairs if isinstance(key, ast.Constant)}
+
+
+def assigned(tree: ast.AST) -> list[tuple[str, ast.Dict]]:
+    """Names that dictionaries are given to."""
+    found = []
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        if targets and isinstance(node.value, ast.Dict):  # type: ignore[attr-defined]
+            found += [(target.id, node.value) for target in targets if isinstance(target, ast.Name)]  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "is_there"),
+    [
+        ("ratio", True),
+        ("value", False),
+        ("figures.a", True),
+        ("figures.b", False),
+        ("details.b", True),
+        ("more.c", True),
+        ("more.a", False),
+        ("found", False),
+    ],
+)
+def test_where_a_benchmark_tells_a_figure_is_seen_in_its_code(path, is_there):
+    code = """
+more = {"c": 1}
+def run(found):
+    other = {"b": 3, "value": 4}
+    return {"benchmark": "x", "ratio": 1, "figures": {"a": 2}, "details": {**found}, "more": more}
+"""
+    assert is_told_by(code, path) is is_there
 
 
 def test_bounds_are_bounds():

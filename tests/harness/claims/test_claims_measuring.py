@@ -68,6 +68,16 @@ async def test_what_had_a_problem_is_measured_again(tmp_path):
     assert await run(tmp_path, "C3", fake=Fake(), resume=True) == ["C3 reproduced"]
 
 
+async def test_what_does_not_tell_a_figure_that_is_read_now_is_measured_again(tmp_path):
+    older = {**RESULT, "figures": {"busiest_partition": 1.5}}
+    await run(tmp_path, "C3", "C4", fake=Fake(results=[older]))
+    again = Fake()
+    assert await run(tmp_path, "C4", fake=again, resume=True) == ["C4 not reproduced"]
+    assert again.asked == []
+    assert await run(tmp_path, "C3", fake=again, resume=True) == ["C3 reproduced"]
+    assert again.asked == ["python -m benchmarks.tiers"]
+
+
 async def test_nothing_is_measured_after_a_fault_that_could_not_be_undone(tmp_path):
     fake = Fake(problem="a fault could not be undone", exit_code=int(ExitCode.RESIDUE))
     with pytest.raises(ResidueError, match="tiers"):
