@@ -225,6 +225,7 @@ class Execution:
         await self._phases(undo, load)
         self._say("draining")
         await self._drain(load)
+        await load.collect("locust")
         self._say("final reads")
         await self._final_reads()
         self._say("collecting")
@@ -330,7 +331,7 @@ class Execution:
 
     async def _final_reads(self) -> None:
         """Stage 6: followers look for every acknowledged post."""
-        written = await asyncio.to_thread(read_written, self.run.history)
+        written = await asyncio.to_thread(read_written, self.run)
         allowed = np.setdiff1d(np.arange(self.population.users), np.asarray(self.population.late, dtype=np.int64))
         if self.scenario.population.joined == "none":
             allowed = np.array(sorted(written.joined), dtype=np.int64)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.contract.client import FeedClient, Page, Result
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome, text_hash, user_number
 from harness.core.seeds import rng
+from harness.record.clocks import read_clocks
 from harness.record.frames import SUFFIX, read_segment
 from harness.record.history import HistoryWriter
+from harness.record.run_directory import RunDirectory
 
 CONCURRENCY = 12
 PAGE = 50
@@ -30,7 +31,7 @@ CONVERGENCE_ROUNDS = 3
 
 @dataclass
 class Written:
-    """What the history says was acknowledged during the run."""
+    """What the history says was acknowledged during the run, by the harness's clock."""
 
     authors: set[int] = field(default_factory=set)
     first_ts_us: int = 0
@@ -38,23 +39,23 @@ class Written:
     joined: set[int] = field(default_factory=set)
 
 
-def read_written(history: Path) -> Written:
+def read_written(run: RunDirectory) -> Written:
     """Scan the segments for acknowledged posts and sign-ups. Raises HistoryError for a damaged one."""
-    written = Written()
-    for segment in sorted(history.glob(f"*{SUFFIX}")):
+    written, clocks = Written(), read_clocks(run.clocks)
+    for segment in sorted(run.history.glob(f"*{SUFFIX}")):
+        clock = clocks.get(segment.stem)
         for op in read_segment(segment, frozenset({OpKind.POST, OpKind.SIGNUP})):
-            _take(written, op)
+            if op.outcome is OpOutcome.OK:
+                _take(written, op, clock.to_ours(op.done_ns) if clock else op.done_ns)
     return written
 
 
-def _take(written: Written, op: Op) -> None:
-    if op.outcome is not OpOutcome.OK:
-        return
+def _take(written: Written, op: Op, done_ns: int) -> None:
     if op.kind is OpKind.SIGNUP:
         written.joined.add(op.user)
     elif op.kind is OpKind.POST:
         written.authors.add(op.user)
-        written.last_ack_ns = max(written.last_ack_ns, op.done_ns)
+        written.last_ack_ns = max(written.last_ack_ns, done_ns)
         if not written.first_ts_us or op.ts_us < written.first_ts_us:
             written.first_ts_us = op.ts_us
 

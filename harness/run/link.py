@@ -6,8 +6,9 @@
       | Proof(proof)                      ->   |     from here on both know that the other has the secret
       |   <-   File plan, tokens ...; Begin(parts)
       |   <-   Order(process, command) ..      |     the lines of `harness.load`'s control protocol, both ways
-      | Said(process, line) .. Ended(process) -> |
-      | File ... Delivered()              ->   |     what its processes wrote
+      | Said(process, line) ..            ->   |
+      | File ..; Ended(process)           ->   |     what a process wrote, as soon as it ended
+      | File generator; Delivered()       ->   |     all of them ended
       |   <-                             Bye() |
 
 Messages are JSON, one a text frame; a file is a `File` and then binary frames, in one piece after the other, with its
@@ -100,7 +101,7 @@ class Said(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """A load process ended."""
+    """A load process ended, and what it wrote came before."""
 
     process: str
 

@@ -155,6 +155,10 @@ class Helper(Protocol):
         """Have it start these parts of the plan."""
         ...
 
+    async def collect(self, kind: str) -> None:
+        """Wait until what its processes of a kind wrote that are done is here, or it is lost."""
+        ...
+
     async def deliver(self) -> None:
         """Wait until what its processes wrote is here, or it is lost."""
         ...
@@ -222,6 +226,10 @@ class LoadProcesses:
         """Tell every process that the plan ends `end_ns` after time zero: before its time."""
         for member in self.members:
             member.send({"cmd": "cut", "end_ns": end_ns})
+
+    async def collect(self, kind: str) -> None:
+        """Wait until what processes of a kind wrote elsewhere, and that are done, is in the run directory."""
+        await asyncio.gather(*(helper.collect(kind) for helper in self._helpers))
 
     async def finish(self) -> None:
         """Ask every process to end, wait for its last status line, and for what it wrote elsewhere."""

@@ -106,8 +106,8 @@ class Machine:
         self._members: dict[str, tuple[LoadProcess, FarProcess]] = {}
         self._inbox = Inbox({})
         self._run: RunDirectory | None = None
-        self._pieces = 0
-        """of files that came"""
+        self._came = asyncio.Event()
+        """something of what was written came, or nothing will any more"""
         self._over = asyncio.Event()
 
     async def serve(self) -> None:
@@ -124,7 +124,7 @@ class Machine:
             if self._run is not None:
                 self._expected(self._run)[GENERATOR].unlink(missing_ok=True)
             self.is_lost = not self.has_delivered
-            self._over.set()
+            self._end()
             for member, _ in self._members.values():
                 member.changed.set()
 
@@ -153,22 +153,35 @@ class Machine:
         self.tell(Begin(tuple(parts)))
         return [member for member, _ in self._members.values()]
 
+    async def collect(self, kind: str) -> None:
+        """Wait until those of its processes of a kind that are done have handed over what they wrote."""
+        mine = [(m, carrier) for m, carrier in self._members.values() if m.kind == kind]
+        await self._wait(lambda: all(carrier.has_ended for member, carrier in mine if member.state == "done"))
+
     async def deliver(self) -> None:
-        """Wait until what its processes wrote is here; give up when it is lost, or sends nothing for SILENCE_S."""
-        pieces = -1
-        while not self._over.is_set() and pieces != self._pieces:
-            pieces = self._pieces
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    await self._over.wait()
-            except TimeoutError:
-                continue
+        """Wait until everything is here; give up when it is lost, or sends nothing for SILENCE_S."""
+        await self._wait(self._over.is_set)
         if not self._over.is_set():
             await self._link.close()
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until it holds, the worker is lost, or sends nothing of what was written for SILENCE_S."""
+        while not (condition() or self._over.is_set()):
+            self._came.clear()
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    await self._came.wait()
+            except TimeoutError:
+                return
 
     async def close(self) -> None:
         """End the link."""
         await self._link.close()
+
+    def _end(self) -> None:
+        """Nothing comes any more."""
+        self._over.set()
+        self._came.set()
 
     def _expected(self, run: RunDirectory) -> dict[str, Path]:
         """What it may hand over: name on the link -> where it goes."""
@@ -186,13 +199,14 @@ class Machine:
         """One message. Raises LinkLost when a worker does not say such a thing, or not now."""
         match message:
             case bytes():
-                self._pieces += 1
                 self._inbox.add(message)
+                self._came.set()
             case Said(name, line) if name in self._members:
                 self._members[name][0].take(line, now_ns())
             case Ended(name) if name in self._members:
                 member, carrier = self._members[name]
                 carrier.has_ended = True
+                self._came.set()
                 member.changed.set()
             case File():
                 self._inbox.begin(message)
@@ -212,7 +226,7 @@ class Machine:
         rows = self._expected(self._run)[GENERATOR]
         _add_rows(self._run.generator, rows, set(self._members))
         self.has_delivered = True
-        self._over.set()
+        self._end()
         await self._link.tell(Bye())
 
 

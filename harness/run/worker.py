@@ -126,6 +126,7 @@ class _Work:
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._silent: set[str] = set()
         """processes that may not have read their tokens yet: they do before they say a word"""
+        self._one_file = asyncio.Lock()
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -192,7 +193,7 @@ class _Work:
         return str(self._files[name]) if name in self._inbox.got else ""
 
     async def _relay(self) -> None:
-        """Carry lines both ways until all processes ended; then hand over what they wrote."""
+        """Carry lines both ways until all processes ended, and what each of them wrote with its end."""
         obeying = asyncio.create_task(self._obey())
         speaking = asyncio.create_task(self._speak())
         try:
@@ -224,7 +225,7 @@ class _Work:
                     raise LinkLost(f"{type(message).__name__} was not expected")
 
     async def _speak(self) -> None:
-        """Carry every line of every process, until all of them ended."""
+        """Carry every line of every process, until all of them ended and what they wrote is handed over."""
         async with asyncio.TaskGroup() as group:
             for name, process in self._children.items():
                 group.create_task(self._speak_for(name, process))
@@ -235,6 +236,7 @@ class _Work:
             self._heard(name)
             await self._link.tell(Said(name, line.decode(errors="replace")))
         await process.wait()
+        await self._hand_over(name)
         await self._link.tell(Ended(name))
 
     def _heard(self, name: str) -> None:
@@ -245,15 +247,18 @@ class _Work:
                 for secret in (TOKENS, OPERATOR):
                     self._files[secret].unlink(missing_ok=True)
 
-    async def _deliver(self) -> None:
-        """Send what the processes wrote."""
-        self._say("handing over what was written")
-        for name in self._children:
+    async def _hand_over(self, name: str) -> None:
+        """Send what a process wrote that has ended."""
+        async with self._one_file:
             for relative in written_by(name):
                 path = self._run.path / relative
                 if path.exists():
                     with path.open("rb") as file:
                         await self._link.send_file(relative, file)
+
+    async def _deliver(self) -> None:
+        """Say that everything was sent, the last of it with that."""
+        self._say("handing over what was written")
         rows = self._run.generator.read_bytes() if self._run.generator.exists() else b""
         await self._link.send_file(GENERATOR, io.BytesIO(rows))
         self._finished.set()

@@ -193,6 +193,9 @@ async def test_streams_are_shared_out_as_well(
         assert sorted(listeners) == [3, 4]
         load.start(now_ns() + NS_PER_S // 5)
         await load.wait_state(("done",), WAIT_S, [m for m in load.members if m.kind == "locust"])
+        await load.collect("locust")
+        assert len(ops_of(plan.directory)) == len(arrivals(plan)), "the final reads look for these"
+        assert load.unfinished == [m.name for m in load.members], "streams are still open"
         await load.finish()
         assert load.unfinished == []
         assert [code for code, _ in await asyncio.gather(*map(ended, both))] == [0, 0]
