@@ -18,7 +18,7 @@ from harness.contract.profile import Profile
 from harness.core.json_file import write_json
 from harness.core.rate_shapes import peak_per_s
 from harness.core.scenario import Phase, Scenario, Stop
-from harness.core.verdict import Verdict
+from harness.core.verdict import Check, CheckKind, Outcome, Verdict
 from harness.judge.capacity import Answer, Goodput, answer_of
 from harness.judge.case import read_case
 from harness.judge.expressions import RECOVERY, parse_selection, parse_threshold
@@ -28,6 +28,7 @@ from harness.load.population import make_population, write_population
 from harness.record.conversion import OPS
 from harness.record.run_directory import RunDirectory
 from harness.run.execute import Execution, Observer, Progress
+from harness.run.load_processes import StreamsNotOpened
 from harness.run.request import RunRequest
 from harness.run.stages import open_run
 from harness.run.target import target_up
@@ -125,7 +126,7 @@ class TargetSteps:
     _kept: Profile | None = None
 
     async def step(self, request: RunRequest) -> StepResult:
-        """One run. Raises FeedstormError as a run does."""
+        """One run; streams that the target does not open are an answer as well. Raises FeedstormError as a run does."""
         if self.keep:
             request = replace(request, running=await self._running(request))
         usage = UsageWatch()
@@ -135,7 +136,11 @@ class TargetSteps:
                 show(progress)
                 usage(progress)
 
-            verdict = await self.run(request, observe)
+            try:
+                verdict = await self.run(request, observe)
+            except StreamsNotOpened as error:
+                await self.end_target()
+                return StepResult(verdict=unopened(request.scenario, error))
         result = result_of(RunDirectory(request.out), verdict, usage.usage)
         if result.answer is not Answer.HELD:
             await self.end_target()
@@ -165,6 +170,17 @@ async def target_steps(watching: Watching, *, keep: bool, run: Run = real_run) -
         yield steps
     finally:
         await steps.end_target()
+
+
+def unopened(scenario: Scenario, error: StreamsNotOpened) -> Verdict:
+    """A target that does not open the streams fails; when this machine has no room for more, nothing is known of it."""
+    check = Check(
+        name=f"{error.opened:,} of {error.wanted:,} streams opened",
+        kind=CheckKind.GENERATOR if error.are_ours else CheckKind.SLO,
+        verdict=Outcome.INCONCLUSIVE if error.are_ours else Outcome.FAIL,
+        reason=str(error),
+    )
+    return Verdict(verdict=check.verdict, scenario=scenario.name, seed=scenario.seed, checks=[check])
 
 
 def result_of(run: RunDirectory, verdict: Verdict, usage: Usage) -> StepResult:

@@ -13,6 +13,7 @@ from harness.core.scenario import FaultSpec, Phase, Scenario, Stop
 from harness.core.verdict import Outcome, Verdict
 from harness.record.parquet import to_parquet
 from harness.record.run_directory import RunDirectory
+from harness.run.load_processes import StreamsNotOpened
 from harness.run.request import read_request
 from harness.run.steps import may_keep, step_scenario, target_steps
 
@@ -113,14 +114,36 @@ class Runs:
         return Verdict(verdict=self.outcomes.pop(0), scenario="x", seed=1, checks=[])
 
 
-@pytest.mark.slow
-async def test_a_target_is_kept_until_a_step_does_not_hold(tmp_path):
-    mine = tmp_path / "mine.toml"
+def small_request(folder, out):
+    """Of a small scenario, at the in-memory feed."""
+    mine = folder / "mine.toml"
     mine.write_text(
         'name = "mine"\nabout = "y"\n[population]\nusers = 20\nmean_follows = 3\n'
         '[load]\nposts = "1/s"\n[[phase]]\nname = "a"\nduration = "1s"\n[expect]\ninvariants = []\n'
     )
-    request = read_request(str(mine), str(MEMORY_FEED), (), None, tmp_path / "search" / "1")
+    return read_request(str(mine), str(MEMORY_FEED), (), None, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "answer"), [("503", "failed"), ("too many open files", "saturated")])
+async def test_streams_that_cannot_be_opened_are_an_answer(tmp_path, problem, answer):
+    request = small_request(tmp_path, tmp_path / "step")
+
+    async def run(request, observe):
+        raise StreamsNotOpened(12, 30, {problem: 99, "connection refused": 1})
+
+    async with target_steps(lambda: nullcontext(lambda progress: None), keep=True, run=run) as steps:
+        result = await steps.step(request)
+        assert not (request.out / "stack").exists(), "the target is ended: it refuses"
+    assert result.answer == answer
+    [check] = result.verdict.checks
+    assert check.name == "12 of 30 streams opened"
+    assert f"only 12 of 30 streams could be opened: {problem} (99x), connection refused (1x)" in check.reason
+
+
+@pytest.mark.slow
+async def test_a_target_is_kept_until_a_step_does_not_hold(tmp_path):
+    request = small_request(tmp_path, tmp_path / "search" / "1")
     assert may_keep(request)
     runs = Runs(Outcome.PASS, Outcome.PASS, Outcome.FAIL, Outcome.PASS)
     async with target_steps(lambda: nullcontext(lambda progress: None), keep=True, run=runs) as steps:
