@@ -23,7 +23,7 @@ from harness.core.units import parse_rate_per_s
 from harness.core.values import whole
 
 MOST_PER_S = 20_000.0
-MOST_CONNECTIONS = 200
+MOST_CONNECTIONS = 4000
 PROVEN = 0.5
 """share of the rate that must be answered, refusals included"""
 LOOK_S = 0.5
@@ -67,7 +67,7 @@ class GreedyClient:
     parameters: Mapping[str, Parameter] = {
         "rate": Parameter(_rate, "requests of all of them together", default=600.0),
         "users": Parameter(whole(1), "how many", default=1),
-        "connections": Parameter(_connections, "each with one request at a time", default=8),
+        "connections": Parameter(_connections, "most requests under way, one on each", default=8),
         "lease": starting.LEASE,
     }
     plan_type = GreedyPlan

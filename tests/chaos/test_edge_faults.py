@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def test_a_greedy_client_comes_back_to_a_feed_that_was_away(request: pytest.Fixt
     kind.undo(plan)
 
 
+def test_a_greedy_client_does_not_wait_for_answers(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """As many requests are under way as it may have connections, when nobody answers."""
+    target = feed_target(request, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        target.handle["reads"] = f"http://127.0.0.1:{port}/v1/feed"
+        kind, plan = planned(target, "greedy-client", rate="500/s", connections=30)
+        kind.inject(plan)
+        wait_for(lambda: len(unanswered(port)) == 30, what="all ask")
+        kind.undo(plan)
+
+
+def unanswered(port: int) -> list[str]:
+    """Connections to the port that sent something, and were not accepted."""
+    told = subprocess.run(
+        ["ss", "-Htn", "state", "established", f"( sport = :{port} )"], capture_output=True, text=True, check=True
+    )
+    return [line for line in told.stdout.splitlines() if int(line.split()[0]) > 0]
+
+
 def pages_served_or_none(port: int) -> int:
     try:
         return pages_served(port)
@@ -125,7 +146,7 @@ def test_it_acts_as_no_more_users_than_there_are(request: pytest.FixtureRequest,
     [
         ({"rate": "0/s"}, "rate: must be more than 0/s and at most 20000/s"),
         ({"rate": "30000/s"}, "rate: must be more than 0/s and at most 20000/s"),
-        ({"connections": 201}, "connections: must be at most 200"),
+        ({"connections": 4001}, "connections: must be at most 4000"),
         ({"users": 0}, "users: must be a whole number >= 1"),
     ],
 )
