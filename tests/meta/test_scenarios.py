@@ -65,7 +65,12 @@ def test_what_it_asks_for_arrives(name, tmp_path):
     plan = make_plan(resolved(asked, population), population, REGIONS, RunDirectory(tmp_path))
     found = Counter(arrival.kind.value for arrival in arrivals(plan))
     rates = {key: getattr(asked.load, field) for key, (field, _) in LOAD.items() if key != "signup_curve"}
-    kinds = {"celebrity_posts": "celebrity", "replies": "reply", "moderations": "moderate"}
+    kinds = {
+        "celebrity_posts": "celebrity",
+        "celebrity_signups": "signup",
+        "replies": "reply",
+        "moderations": "moderate",
+    }
     missing = [key for key, rate in rates.items() if rate and not found[kinds.get(key, key.removesuffix("s"))]]
     assert missing == []
     assert not asked.load.signup_curve or found["signup"] == asked.population.users

@@ -72,6 +72,12 @@ def test_sizes_and_times_in_words() -> None:
     assert size_text(small) == (
         "1,200 users x 5 follows, celebrities of 800, 90 followers; 0.2 reads/s, the signup curve over 90 s"
     )
+    people = {"users": 500, "panel": 9, "late_celebrities": [90], "hyper_followers": [70, 300], "newcomers": 40}
+    joining = {"population": people, "load": {"signups": "2/s", "celebrity_signups": "3/min"}}
+    assert size_text(parse_scenario(MINIMAL | joining)) == (
+        "500 users x 50 follows, late celebrities of 90 followers, 2 users with up to 300 follows, 40 newcomers; "
+        "2 signups/s, 0.05 celebrity signups/s"
+    )
     assert time_text(small) == "> 95 s"
     assert time_text(parse_scenario(MINIMAL | {"catalogue": TOLD | {"takes": "150s"}})) == "2.5 min"
     assert row(small)["fails_with"] == ()

@@ -129,3 +129,13 @@ def test_the_table_is_validated():
         parse_scenario(DOCUMENT | {"scale": {"fixed": ["population.pannel"], "fix": 1}})
     assert "(did you mean 'population.panel'?)" in error.value.problems[0]
     assert error.value.problems[1] == "scale.fix: unknown key (did you mean 'fixed'?)"
+
+
+def test_those_who_join_late_and_those_who_follow_many_grow_and_when_they_join_stays():
+    people = {"users": 2000, "panel": 3, "late_celebrities": [900], "newcomers": 40, "hyper_followers": [600, 500]}
+    load = {"signups": "4/s", "celebrity_signups": "3/min"}
+    phase = [{"name": "only", "duration": "60s"}]
+    twice = parse_scenario(scaled(DOCUMENT | {"population": people, "load": load, "phase": phase, "expect": {}}, 2))
+    who = twice.population
+    assert (who.late_celebrities, who.newcomers, who.hyper_followers) == ((1800,), 80, (1200, 1000))
+    assert (twice.load.signups_per_s, twice.load.celebrity_signups_per_s) == (8, pytest.approx(0.05))

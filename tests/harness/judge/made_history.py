@@ -55,6 +55,8 @@ class MadeHistory:
         regions: Sequence[str] = (HOME, AWAY),
         joined: str = "all",
         celebrities: int = 0,
+        late_celebrities: int = 0,
+        newcomers: int = 0,
         able: Capabilities | None = None,
         length: float = 60.0,
         expect: Mapping[str, tuple[str, ...]] | None = None,
@@ -77,7 +79,13 @@ class MadeHistory:
             name="made",
             about="A literal history.",
             phases=(Phase(name="calm", duration_s=length),),
-            population=Population(users=users, joined=joined, celebrities=(1,) * celebrities),
+            population=Population(
+                users=users,
+                joined=joined,
+                celebrities=(1,) * celebrities,
+                late_celebrities=(1,) * late_celebrities,
+                newcomers=newcomers,
+            ),
             load=Load(
                 edges_per_s=1, deletes_per_s=1, hides_per_s=1, moderations_per_s=1, replies_per_s=1, probes_per_s=1
             ),

@@ -60,3 +60,33 @@ def test_changes_of_an_edge(made, why, changes, since):
 def test_a_follow_during_a_fault_counts_from_the_end_of_its_window(made):
     assert edge_since(made, (FOLLOW, 3.0, {}), follows=(), faults=[(2.0, 4.0)]) == 19.0
     assert edge_since(made, (FOLLOW, 1.0, {}), follows=(), faults=[(2.0, 4.0)]) == 1.01
+
+
+@pytest.mark.parametrize(
+    ("why", "joined", "since"),
+    [
+        ("never signed up", {}, None),
+        ("never seen imported", {OpKind.SIGNUP: 3.0}, None),
+        ("from the later of the two", {OpKind.SIGNUP: 3.0, OpKind.IMPORT: 4.0}, 4.01),
+    ],
+)
+@pytest.mark.parametrize("late", [0, 2])
+def test_an_edge_of_who_joins_late_counts_from_then(made, late, why, joined, since):
+    """User 0 is a late celebrity, 2 a newcomer, 1 was there; each follows the other two."""
+    h = made({0: (1, 2), 1: (0, 2), 2: (0, 1)}, late_celebrities=1, newcomers=1)
+    for user in range(3):
+        h.post(user, f"p{user}", at=0.5)
+        h.read(user, [], at=0.6)
+        if user != 1:
+            for kind, at in (joined if user == late else {OpKind.SIGNUP: 1.0, OpKind.IMPORT: 1.0}).items():
+                h.op(kind, user, at=at)
+    with h.trial() as trial:
+        found = {
+            (follower, author): (since_ns - trial.case.t0_ns) / 1e9
+            for follower, author, since_ns in trial.rows("SELECT follower, author, since_ns FROM edge")
+            if follower != author
+        }
+        assert trial.rows("SELECT author FROM star") == [(0,)]
+    own, others = ([at for pair, at in found.items() if (late in pair) is his] for his in (True, False))
+    assert others == [1.01] * 2
+    assert own == ([] if since is None else [since] * 4), why

@@ -294,6 +294,35 @@ async def test_sign_ups_and_their_imports(small_feed: Any, make_plan_of: Any, lo
     assert row["sent"] + row["skipped"] == row["planned"]
 
 
+async def test_a_late_celebrity_signs_up_and_posts_from_then_on(
+    small_feed: Any, make_plan_of: Any, load_child: Any, rows: Any
+) -> None:
+    """Two are to join; the sign-up of the first is refused, so nobody posts as him."""
+    plan = make_plan_of(
+        small_feed.url,
+        seconds=6.0,
+        celebrities=(),
+        late_celebrities=((0, "here"), (8, "here")),
+        rates=Load(celebrity_signups_per_s=1, celebrity_posts_per_s=4),
+    )
+
+    async def refusing(request: web.Request) -> web.Response | None:
+        refused = request.path == "/v1/users" and (await request.json())["identity"] == "0"
+        return web.Response(status=503) if refused else None
+
+    small_feed.slow = refusing
+    async with load_child(plan) as child:
+        await child.run_to_end()
+    ops = rows(plan)
+    joined = {op.user: op.outcome for op in ops if op.kind is OpKind.SIGNUP}
+    posts = [op for op in ops if op.kind is OpKind.POST]
+    assert joined == {0: OpOutcome.FAIL, 8: OpOutcome.OK}
+    assert {(op.user, op.celebrity, op.outcome) for op in posts} == {(8, True, OpOutcome.OK)}
+    row = generator_row(plan)
+    assert (row["sent"], row["dropped"]) == (len(joined) + len(posts), 0)
+    assert row["skipped"] == row["planned"] - row["sent"] > 0, "the turns of the first"
+
+
 def test_texts_differ_between_kinds(make_plan_of: Any) -> None:
     plan = make_plan_of()
     texts = {post_text(plan, kind, n) for kind in (ArrivalKind.POST, ArrivalKind.CELEBRITY) for n in range(100)}

@@ -104,6 +104,60 @@ def test_groups_without_load_stay_empty(population: Population) -> None:
     assert arrivals(plan) == []
 
 
+JOINING = Spec(
+    users=2000,
+    mean_follows=20,
+    celebrities=(1000,),
+    late_celebrities=(900, 800, 700),
+    hyper_followers=(300, 200, 100),
+    newcomers=100,
+    panel=50,
+    listeners=201,
+)
+JOIN = Load(posts_per_s=40, reads_per_s=170, celebrity_posts_per_s=2, signups_per_s=2, celebrity_signups_per_s=0.1)
+
+
+@pytest.fixture(scope="module")
+def joining() -> LoadPlan:
+    return plan_of(make_population(JOINING, 42), JOINING, JOIN)
+
+
+def test_who_joins_late_does_nothing_before(joining: LoadPlan) -> None:
+    late = {1, 2, 3, *range(1900, 2000)}
+    assert not late & plan_users(joining).keys()
+    assert [user for user, _ in joining.late_celebrities] == [1, 2, 3]
+    signups = [a for a in arrivals(joining) if a.kind is ArrivalKind.SIGNUP]
+    assert {a.actor for a in signups} <= late
+    assert len({a.number for a in signups}) == len(signups)
+    assert len({a.actor for a in signups if a.actor >= 1900}) == len([a for a in signups if a.actor >= 1900]) > 40
+
+
+def test_late_celebrities_sign_up_in_turn_and_post_from_then_on(joining: LoadPlan) -> None:
+    planned = arrivals(joining)
+    joined = {a.actor: a.due_ns / NS_PER_S for a in planned if a.kind is ArrivalKind.SIGNUP and a.actor < 1900}
+    assert joined == {1: 10, 2: 20, 3: 30}
+    posts = [a for a in planned if a.kind is ArrivalKind.CELEBRITY]
+    first = {actor: min(a.due_ns / NS_PER_S for a in posts if a.actor == actor) for actor in range(4)}
+    assert first[0] < 0
+    assert all(2 <= first[user] - joined[user] <= 2 + 2 for user in (1, 2, 3)), "at his first turn"
+    assert [a.number for a in posts] == list(range(len(posts)))
+
+
+def test_nobody_posts_as_a_celebrity_before_the_first_has_joined() -> None:
+    spec = msgspec.structs.replace(JOINING, celebrities=())
+    posts = [a for a in arrivals(plan_of(make_population(spec, 42), spec, JOIN)) if a.kind is ArrivalKind.CELEBRITY]
+    assert min(a.due_ns for a in posts) == 12 * NS_PER_S
+    assert [a.actor for a in posts[:10]] == [0] * 10
+
+
+def test_hyper_followers_read_and_half_of_them_listen(joining: LoadPlan) -> None:
+    assert [user for user, _ in joining.panel][:3] == [4, 5, 6]
+    assert len({user for user, _ in joining.panel}) == 50
+    assert {4, 5, 6} & {user for user, _ in joining.listeners} == {4, 5}
+    assert len(joining.listeners) == 201
+    assert not {4, 5, 6} & {user for user, _ in (*joining.posters, *joining.readers)}
+
+
 def test_same_seed_same_plan_and_arrivals(population: Population) -> None:
     first, again, other = (plan_of(population, seed=seed) for seed in (42, 42, 43))
     assert first == again

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
+from harness.core.population import population_problems
 from harness.core.scenario import Phase, Scenario
 from harness.core.scenario import Population as Spec
 from harness.load.population import Population, make_population, read_population, resolved, write_population
@@ -37,6 +41,40 @@ def test_power_law_graph_is_what_was_asked_for(spec: Spec) -> None:
     assert counts[: len(spec.celebrities)].tolist() == list(spec.celebrities)
     if spec.celebrities:
         assert counts[len(spec.celebrities) :].max() < population.threshold
+
+
+@given(
+    celebrities=st.lists(st.integers(20, 100), max_size=2),
+    late=st.lists(st.integers(20, 100), max_size=2),
+    hyper=st.lists(st.integers(4, 150), max_size=4),
+    newcomers=st.integers(0, 30),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_whoever_is_special_is_exactly_as_was_asked_for(
+    celebrities: list[int], late: list[int], hyper: list[int], newcomers: int, seed: int
+) -> None:
+    spec = Spec(
+        users=200,
+        mean_follows=10,
+        panel=10,
+        celebrities=tuple(celebrities),
+        late_celebrities=tuple(late),
+        hyper_followers=tuple(hyper),
+        newcomers=newcomers,
+    )
+    assert population_problems(spec) == []
+    population = make_population(spec, seed)
+    stars, follows = len(celebrities + late), np.diff(population.offsets)
+    assert population.follower_counts[:stars].tolist() == celebrities + late
+    assert population.celebrities == tuple(range(stars))
+    assert follows[stars : stars + len(hyper)].tolist() == hyper
+    assert population.late == (*range(len(celebrities), stars), *range(200 - newcomers, 200))
+    assert (np.diff(edge_keys(population)) > 0).all(), "ordered, no duplicates"
+    assert (population.followers != population.followees).all(), "no self-follows"
+    plain = make_population(msgspec.structs.replace(spec, hyper_followers=(), newcomers=0), seed)
+    for user in {*range(200)} - {*range(stars, stars + len(hyper))}:
+        assert population.followees_of(user).tolist() == plain.followees_of(user).tolist(), "others are as they were"
 
 
 def test_follower_counts_follow_a_power_law() -> None:
@@ -98,6 +136,16 @@ def test_hand_over_is_lossless(tmp_path: Path) -> None:
     assert (facts.users, again.celebrities, again.threshold) == (100, (0,), population.threshold)
 
 
+def test_who_is_late_is_handed_over(tmp_path: Path) -> None:
+    spec = Spec(users=100, mean_follows=5, celebrities=(60,), late_celebrities=(50,), newcomers=3)
+    population = make_population(spec, 42)
+    write_population(population, spec, 42, tmp_path)
+    told = json.loads((tmp_path / "population.json").read_text())
+    assert (told["joined"], told["celebrities"], told["late"]) == ("all", [0, 1], [1, 97, 98, 99])
+    again, _ = read_population(tmp_path)
+    assert again.late == population.late
+
+
 def test_a_folder_without_a_population_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a population"):
         read_population(tmp_path)
@@ -133,3 +181,16 @@ def test_only_self_follows_is_a_usage_error(tmp_path: Path) -> None:
     path.write_text("1 1\n2 2\n")
     with pytest.raises(UsageError, match="between two different nodes"):
         make_population(Spec(graph=f"edges:{path}"), 1)
+
+
+def test_the_most_followed_of_an_edge_list_join_last_where_some_are_late(tmp_path: Path) -> None:
+    path = tmp_path / "edges.csv"
+    path.write_text("".join(f"{i},0\n" for i in range(1, 9)) + "".join(f"{i},1\n" for i in range(2, 8)))
+    spec = Spec(graph=f"edges:{path}", users=5000, celebrities=(1,), late_celebrities=(1,), newcomers=2)
+    population = make_population(spec, 1)
+    scenario = Scenario(name="x", about="x", phases=(Phase(name="p", duration_s=1),), population=spec)
+    again = resolved(scenario, population).population
+    assert (again.celebrities, again.late_celebrities) == ((8,), (6,))
+    assert population.late == (1, 7, 8)
+    with pytest.raises(UsageError, match=r"population\.newcomers: must leave others of the 9 nodes"):
+        make_population(msgspec.structs.replace(spec, newcomers=7), 1)

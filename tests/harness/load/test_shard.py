@@ -27,6 +27,7 @@ RATES = Load(
     probes_per_s=3,
     repeats_per_s=3,
     signups_per_s=3,
+    celebrity_signups_per_s=0.1,
 )
 HERE = "here"
 
@@ -42,6 +43,8 @@ def plan(make_plan_of: Any) -> LoadPlan:
         seconds=60.0,
         users=400,
         celebrities=group(0, 2),
+        late_celebrities=group(2, 3),
+        newcomers=150,
         panel=group(10, 11),
         posters=group(30, 7),
         readers=group(30, 90),
@@ -84,6 +87,15 @@ def test_a_user_acts_in_one_process_alone(plan: LoadPlan) -> None:
             acts.setdefault(shard.user_of(arrival), set()).add(index)
     assert len(acts) > 100
     assert {len(processes) for processes in acts.values()} == {1}
+
+
+def test_a_late_celebrity_is_signed_up_by_the_process_that_posts_as_him(plan: LoadPlan) -> None:
+    for index in range(4):
+        shard = Shard(plan, index, 4)
+        mine = shard.of(arrivals(plan))
+        joined = {a.actor for a in mine if a.kind is ArrivalKind.SIGNUP}
+        posting = {shard.user_of(a) for a in mine if a.kind is ArrivalKind.CELEBRITY}
+        assert posting & {2, 3, 4} <= joined
 
 
 def test_groups_are_dealt_out_evenly(plan: LoadPlan) -> None:

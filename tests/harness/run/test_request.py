@@ -70,6 +70,18 @@ def test_a_target_that_is_not_started_has_no_presets(tmp_path):
     assert raised.value.problems == ["--preset: target far has no presets"]
 
 
+def test_people_who_join_late_have_to_be_handed_over(tmp_path):
+    path = tmp_path / "far.toml"
+    path.write_text('name = "far"\n[regions.eu]\napi = "http://127.0.0.1:1"\n[users]\nidentities = "0..N"\n')
+    assert read_request("hyper-follower", str(path), (), None, tmp_path)
+    with pytest.raises(UsageError) as raised:
+        read_request("pending-follow-avalanche", str(path), (), None, tmp_path)
+    assert raised.value.problems == [
+        "population.late_celebrities: target far is not handed the population at its start",
+        "population.newcomers: target far is not handed the population at its start",
+    ]
+
+
 def naming(tmp_path, *faults):
     path = tmp_path / "mine.toml"
     text = scenario_paths()["region-lag"].read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from reference_server.seeding import Population, read_population
 Follows = dict[int, list[int]]
 
 
-def write_population(folder: Path, users: int, follows: Follows, *, joined: str = "all", hot: int = 0) -> Path:
+def write_population(
+    folder: Path, users: int, follows: Follows, *, joined: str = "all", hot: int = 0, late: Sequence[int] = ()
+) -> Path:
     """Hand-over files; every `hot`-th edge is hot (0: none)."""
     folder.mkdir(parents=True, exist_ok=True)
     lists = [sorted(follows.get(user, [])) for user in range(users)]
@@ -27,7 +29,7 @@ def write_population(folder: Path, users: int, follows: Follows, *, joined: str 
     for name, array in (("offsets", offsets), ("followees", followees), ("hot", flags)):
         np.save(folder / f"{name}.npy", array)
     described = {"version": 1, "users": users, "seed": 1, "history": 0, "joined": joined, "mean_follows": 1.0}
-    described |= {"celebrities": [], "celebrity_threshold": 0}
+    described |= {"celebrities": [], "celebrity_threshold": 0, "late": list(late)}
     (folder / "population.json").write_text(json.dumps(described))
     return folder
 

@@ -18,6 +18,7 @@ from reference_server.graph.changes import Applied
 from reference_server.graph.interactions import SLOT_US
 from reference_server.graph.view import GraphView, _summed
 from reference_server.partition import lane_of
+from reference_server.seeding import read_population
 
 
 def change(view: GraphView, verb: str, user: int, other: int = -1, hlc: int = 1) -> Applied:
@@ -341,3 +342,28 @@ def test_page_of_someone_who_did_not_join_is_empty(strangers: GraphView) -> None
 def test_page_of_someone_without_followers_holds_the_author(joined: GraphView) -> None:
     hot, cold, last = joined.page(5, 0)
     assert (numbers(hot), numbers(cold), last) == ([5], [], True)
+
+
+@pytest.fixture(params=[False, True], ids=["sound", "pending-follows-lost"])
+def late(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[GraphView, bool]:
+    """Everybody follows 0, who has not joined, nor has 5, who follows 0 and 1; all others have."""
+    follows = {1: [0], 2: [0, 1], 3: [0], 4: [0], 5: [0, 1]}
+    people = read_population(graph_cases.write_population(tmp_path / "p", 6, follows, late=[0, 5]))
+    view = graph_cases.view_of(people, tmp_path)
+    return GraphView(people, view.inverse, view.changes, 4, loses_pending=request.param), request.param
+
+
+def test_pending_follows_fire_when_their_author_joins(late: tuple[GraphView, bool]) -> None:
+    view, is_defective = late
+    assert (followers(view, 0), followers(view, 1), followees(view, 2)) == ([], [2], [1])
+    change(view, "join", 0)
+    assert followers(view, 0) == ([] if is_defective else [1, 2, 3, 4])
+    assert followees(view, 2) == ([1] if is_defective else [0, 1])
+    change(view, "join", 5)
+    assert 5 not in followers(view, 0), "his follows are not imported yet"
+    applied = Applied()
+    view.changes.cover(5, 0, 2, applied)
+    view.changed(applied)
+    assert followers(view, 0) == ([5] if is_defective else [1, 2, 3, 4, 5])
+    change(view, "follow", 3, 0, hlc=9)
+    assert 3 in followers(view, 0), "a follow by hand is one in any case"

@@ -47,6 +47,11 @@ def test_each_user_is_author_of_history_by_mean_follows() -> None:
     assert np.bincount(posts.authors, minlength=30).tolist() == [4] * 30
 
 
+def test_who_had_not_joined_wrote_nothing() -> None:
+    posts = history_posts(replace(people(users=30), late=(0, 7)))
+    assert np.bincount(posts.authors, minlength=30).tolist() == [0 if user in (0, 7) else 4 for user in range(30)]
+
+
 def test_times_are_distinct_ascending_and_within_20_h() -> None:
     ts_us = history_posts(people(users=5000)).ts_us.astype(np.int64)
     assert (np.diff(ts_us) > 0).all()

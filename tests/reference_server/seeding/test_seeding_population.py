@@ -40,6 +40,13 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert population.history_end_us == 9
 
 
+def test_who_is_late_has_not_joined(tmp_path: Path) -> None:
+    assert read_population(hand_over(tmp_path / "p")).joined.tolist() == [True] * 3
+    late = read_population(hand_over(tmp_path / "l", described={"late": [1]}))
+    assert late.joined.tolist() == [True, False, True]
+    assert read_population(hand_over(tmp_path / "n", described={"joined": "none"})).joined.tolist() == [False] * 3
+
+
 def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(PopulationInvalid, match="no such directory"):
         read_population(tmp_path / "nowhere")
@@ -62,6 +69,7 @@ def test_missing_files_are_all_named(tmp_path: Path) -> None:
         ({"described": {"version": 2}}, "version must be 1"),
         ({"described": {"joined": "some"}}, 'joined must be "all" or "none"'),
         ({"described": {"users": "many"}}, "population.json"),
+        ({"described": {"late": [3]}}, "late must name users below 3"),
         ({"offsets": np.array([0, 2, 3], np.int64)}, "users [+] 1 = 4 numbers, got 3"),
         ({"offsets": np.array([0, 2, 1, 3], np.int64)}, "must rise from 0"),
         ({"offsets": np.array([0, 2, 3, 4], np.int64)}, "must rise from 0"),

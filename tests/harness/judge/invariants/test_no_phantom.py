@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from harness.core.op import OpKind, OpOutcome, text_hash
 from harness.core.verdict import Outcome
@@ -261,3 +262,16 @@ def test_no_items_is_inconclusive(made):
     h = made(FOLLOWS)
     h.read(1, [], at=5.0)
     assert h.check("no_phantom").verdict is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("newcomers", "verdict"), [(0, Outcome.FAIL), (3, Outcome.PASS)])
+def test_who_joined_during_the_run_contradicts_nobody(made, newcomers, verdict):
+    """Whether his follows bring him older posts is the target's choice."""
+    h = made({1: [7], 8: [7], 9: [7], 10: [7]}, newcomers=newcomers)
+    h.post(7, "p1", at=0.5)
+    h.old(7, "lone", ts=-3000)
+    h.old(7, "deep", ts=-3600)
+    h.read(1, ["p1", "lone", "deep"], at=2.0)
+    for reader in (8, 9, 10):
+        h.read(reader, ["p1", "deep"], at=3.0)
+    assert h.check("no_phantom").verdict is verdict
