@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from harness.core.errors import UsageError
+from harness.core.json_file import read_json
 from harness.record.run_directory import RunDirectory
 
 RUNS = Path("runs")
@@ -69,7 +70,10 @@ def find_runs(name: str, runs: Path = RUNS) -> list[Path]:
 
 
 def judged_runs(name: str, runs: Path = RUNS) -> list[RunDirectory]:
-    """The same, ready to be compared. Raises UsageError when one has no verdict, or they are of two scenarios."""
+    """The same, ready to be compared.
+
+    Raises UsageError when one has no verdict or a damaged one, or they are of several scenarios.
+    """
     found = [RunDirectory(path) for path in find_runs(name, runs)]
     problems = [
         f"run {run.path}: has no verdict yet; use `feedstorm check {run.path}`"
@@ -78,7 +82,7 @@ def judged_runs(name: str, runs: Path = RUNS) -> list[RunDirectory]:
     ]
     if problems:
         raise UsageError(problems)
-    names = {str(msgspec.json.decode(run.verdict.read_bytes(), type=_Judged).scenario): run for run in found}
+    names = {read_json(run.verdict, _Judged).scenario: run for run in found}
     if len(names) > 1:
         raise UsageError(f"run {name!r}: matches runs of several scenarios: {', '.join(sorted(names))}")
     return found

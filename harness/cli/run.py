@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import msgspec
 
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
@@ -17,6 +16,7 @@ from harness.cli.output import RUNS, all_option, find_run, json_option, judged_r
 from harness.cli.repeat import run_once, run_repeatedly
 from harness.contract.profile import Profile
 from harness.core.errors import UsageError
+from harness.core.json_file import read_json
 from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report.github import remarks_of
@@ -119,7 +119,7 @@ def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool, *, every:
 
 def lacking(run_files: RunDirectory) -> list[str]:
     """Parts the target did without in this run."""
-    return msgspec.json.decode(run_files.profile.read_bytes(), type=Profile).missing
+    return read_json(run_files.profile, Profile).missing
 
 
 def run_directory(out: Path | None, name: str) -> Path:

@@ -7,13 +7,13 @@ Writes nothing. Absent files read as empty: what needs them is then inconclusive
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from harness.contract.profile import Profile
 from harness.core.clock import NS_PER_S
+from harness.core.json_file import read_json, read_json_lines
 from harness.core.scenario import Scenario
 from harness.record.clocks import read_clocks, widest_error_ns
 from harness.record.noise_file import NoiseRow
@@ -230,20 +230,17 @@ class Case:
 
 
 def read_case(run: RunDirectory) -> Case:
-    """Read the facts of a run. Raises OSError, msgspec.DecodeError when scenario, profile or phases are unreadable."""
-    scenario = msgspec.json.decode(run.scenario.read_bytes(), type=Scenario)
-    profile = msgspec.json.decode(run.profile.read_bytes(), type=Profile)
-    phases = msgspec.json.decode(run.phases.read_bytes(), type=list[Phase])
+    """Read the facts of a run. Raises UsageError when one of its files is missing or damaged, OSError."""
     return Case(
         run=run,
-        scenario=scenario,
-        profile=profile,
-        phases=with_kinds(phases),
-        faults=[as_it_acted(fault) for fault in _lines(run.faults, Fault)],
-        load=_lines(run.generator, LoadReport),
-        scrapes=_lines(run.path / "scrapes.jsonl", Scrape),
-        stop=msgspec.json.decode(run.stop.read_bytes(), type=StopReport) if run.stop.exists() else None,
-        noise=_lines(run.noise, NoiseRow),
+        scenario=read_json(run.scenario, Scenario),
+        profile=read_json(run.profile, Profile),
+        phases=with_kinds(read_json(run.phases, list[Phase])),
+        faults=[as_it_acted(fault) for fault in read_json_lines(run.faults, Fault)],
+        load=read_json_lines(run.generator, LoadReport),
+        scrapes=read_json_lines(run.path / "scrapes.jsonl", Scrape),
+        stop=read_json(run.stop, StopReport) if run.stop.exists() else None,
+        noise=read_json_lines(run.noise, NoiseRow),
         clock_error_ns=widest_error_ns(read_clocks(run.clocks).values()),
     )
 
@@ -278,24 +275,3 @@ def with_kinds(phases: list[Phase]) -> list[Phase]:
         struck = struck or kind == "fault"
         named.append(msgspec.structs.replace(phase, kind=kind))
     return named
-
-
-Row = TypeVar("Row")
-
-
-def _lines(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a JSON lines file; a torn last line is dropped."""
-    if not path.exists():
-        return []
-    decoder = msgspec.json.Decoder(kind)
-    lines = path.read_bytes().split(b"\n")
-    rows = []
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            rows.append(decoder.decode(line))
-        except msgspec.DecodeError:
-            if number < len(lines) - 1:
-                raise
-    return rows

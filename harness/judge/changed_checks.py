@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from harness.core.json_file import read_json
 from harness.core.verdict import Check, CheckKind, Outcome, Verdict, worst
 from harness.record.run_directory import RunDirectory
 
@@ -28,8 +29,8 @@ class ChangedCheck(msgspec.Struct, kw_only=True):
 
 
 def verdict_of(run: RunDirectory) -> Verdict:
-    """The verdict that a run has. Raises OSError, msgspec.DecodeError."""
-    return msgspec.json.decode(run.verdict.read_bytes(), type=Verdict)
+    """The verdict that a run has. Raises UsageError when it is missing or damaged, OSError."""
+    return read_json(run.verdict, Verdict)
 
 
 def changed_checks(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[int, list[ChangedCheck]]:

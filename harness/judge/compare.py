@@ -66,7 +66,7 @@ class Comparison(msgspec.Struct, kw_only=True):
 def compare(before: Sequence[RunDirectory], after: Sequence[RunDirectory], tolerance: Tolerance) -> Comparison:
     """Compare the runs of one side with those of the other.
 
-    Raises OSError and msgspec.DecodeError for a directory that is not a judged run, HistoryError for a damaged history.
+    Raises UsageError for a directory that is not a judged run, HistoryError for a damaged history, OSError.
     """
     cases = [read_case(run) for run in before], [read_case(run) for run in after]
     verdicts = [verdict_of(run) for run in before], [verdict_of(run) for run in after]

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from harness.core.clock import NS_PER_S
+from harness.core.json_file import read_json_lines
 
 STRETCH_NS = 10 * NS_PER_S
 """the best reading within each such stretch of time counts"""
@@ -127,12 +128,9 @@ def write_clocks(path: Path, clocks: Iterable[Clock]) -> None:
 def read_clocks(path: Path) -> dict[str, Clock]:
     """The clocks of a run's processes by name; empty when there is no file: one machine, one clock.
 
-    Raises msgspec.DecodeError when it is damaged.
+    Raises UsageError when it is damaged.
     """
-    if not path.exists():
-        return {}
-    clocks = [msgspec.json.decode(line, type=Clock) for line in path.read_bytes().splitlines()]
-    return {clock.process: clock for clock in clocks}
+    return {clock.process: clock for clock in read_json_lines(path, Clock, may_be_torn=False)}
 
 
 def widest_error_ns(clocks: Iterable[Clock]) -> int:

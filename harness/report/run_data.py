@@ -9,6 +9,7 @@ import msgspec
 
 from harness.core.clock import NS_PER_S
 from harness.core.errors import UsageError
+from harness.core.json_file import read_json
 from harness.core.verdict import Verdict
 from harness.judge.case import Fault, LoadReport, as_it_acted
 from harness.judge.machine import echoes_per_line
@@ -171,12 +172,7 @@ def _fault(fault: Fault, t0_ns: int) -> FaultWindow:
 
 def _read(path: Path, kind: type[T]) -> T | None:
     """A JSON file as `kind`; None when it is not there. Raises UsageError."""
-    if not path.exists():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    return read_json(path, kind) if path.exists() else None
 
 
 def _read_lines(path: Path, kind: type[T]) -> list[T]:

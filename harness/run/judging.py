@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.core.errors import UsageError
-from harness.core.json_file import write_json
+from harness.core.json_file import read_json, write_json
 from harness.core.scenario import Scenario, parse_expect
 from harness.core.verdict import Verdict, worst
 from harness.judge.case import read_case
@@ -47,12 +47,12 @@ def judge_and_store(
 def _compared(run: RunDirectory, baseline: Sequence[RunDirectory]) -> Comparison | None:
     """How the run compares with its baseline, or did when it was compared last; None: it has none."""
     if baseline:
-        scenario = msgspec.json.decode(run.scenario.read_bytes(), type=Scenario)
+        scenario = read_json(run.scenario, Scenario)
         comparison = compare(baseline, [run], parse_tolerance(scenario.tolerance))
         write_json(run.comparison, comparison)
         return comparison
     if run.comparison.exists():
-        return msgspec.json.decode(run.comparison.read_bytes(), type=Comparison)
+        return read_json(run.comparison, Comparison)
     return None
 
 

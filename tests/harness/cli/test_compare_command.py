@@ -116,6 +116,23 @@ def test_only_judged_runs_of_one_scenario_are_compared(tmp_path: Path) -> None:
         judged_runs(str(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("name", ["verdict.json", "scenario.json", "phases.json", "target.json"])
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00 no JSON", None])
+def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, data: bytes | None) -> None:
+    shutil.copytree("runs/fast", tmp_path / "run")
+    damaged = tmp_path / "run" / name
+    damaged.unlink()
+    if data is not None:
+        damaged.write_bytes(data)
+    told = ran(compare, "fast", str(tmp_path / "run"))
+    assert isinstance(told.exception, UsageError)
+    assert name in str(told.exception) or data is None  # some that are missing are told in other words
+    if name != "verdict.json" and data is not None:
+        again = ran(check, str(tmp_path / "run"))
+        assert isinstance(again.exception, UsageError)
+        assert f"{name}: damaged: " in str(again.exception)
+
+
 def test_a_ci_job_gets_a_step_summary_and_annotations(tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     told = ran(compare, "fast", "slow", "--json", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
