@@ -27,6 +27,13 @@ def test_all_rates_grow_together_and_their_times_and_the_population_stay():
     assert (knob.amount(1), knob.amount(2), knob.unit) == (140.5, 281, "/s")
 
 
+def test_when_a_celebrity_joins_is_no_amount_of_load():
+    joining = Load(posts_per_s=40, celebrity_signups_per_s=0.1)
+    made = find_knob(RATES, scenario(joining, late_celebrities=(400,))).at(2)
+    assert (made.load.posts_per_s, made.load.celebrity_signups_per_s) == (80, 0.1)
+    assert "load.celebrity_signups" not in KNOBS
+
+
 def test_one_rate_grows_and_the_others_stay():
     spike = Load(posts_per_s=40, reads_per_s=Spike(base_per_s=10, peak_per_s=100, at_s=5, for_s=5))
     knob = find_knob("load.reads", scenario(spike))

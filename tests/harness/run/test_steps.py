@@ -74,6 +74,7 @@ def test_what_is_malformed_is_left_to_be_told():
         ((), True),
         (("load.edges=1/s",), False),
         (("population.joined=none", "load.signups=5/s", "load.posts=0/s"), False),
+        (("population.late_celebrities=[5000]", "load.celebrity_signups=0.1/s"), False),
     ],
 )
 def test_a_target_serves_several_steps_unless_they_change_whom_the_next_takes_for_granted(tmp_path, assignments, kept):

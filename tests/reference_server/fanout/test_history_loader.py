@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -75,6 +76,19 @@ def test_every_user_has_the_posts_of_everybody_followed_and_the_own_ones(
     assert again.history == again.index.next - 1
     assert all(listed(again, user) == expected(population, user) for user in again.index.users)
     again.wal.close()
+
+
+def test_who_had_not_joined_has_no_timeline_and_is_in_nobodys(tmp_path: Path, population: Population) -> None:
+    late = tuple(range(0, USERS, 7))
+    population = replace(population, late=late)
+    loader = HistoryLoader(population, LANES)
+    for lane in range(LANES):
+        owner = open_owner(tmp_path, lane)
+        loader.load(owner)
+        for user in owner.index.users:
+            assert listed(owner, user) == ([] if user in late else expected(population, user))
+        owner.wal.close()
+    assert not set(late) & set(history_posts(population).authors.tolist())
 
 
 def test_a_load_that_was_cut_off_leaves_nothing_behind(tmp_path: Path, population: Population) -> None:
