@@ -1,4 +1,5 @@
-"""The link between the machine that leads a run (the master) and one that helps (a worker): one WebSocket.
+"""The link between the machine that leads a run (the master) and one that helps (a worker): one WebSocket
+over TLS, whose certificate is part of the proofs (`harness.run.link_tls`).
 
     worker                                   master
       | Hello(nonce, ...)                 ->   |
@@ -39,7 +40,7 @@ HANDSHAKE_S = 10.0
 CHUNK_BYTES = 256 << 10
 MOST_BYTES = 4 << 20
 """of one frame: a status line may have 1 MiB"""
-VERSION = 1
+VERSION = 2
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,9 +48,10 @@ from harness.run.link import (
     Said,
     network_name,
 )
+from harness.run.link_tls import master_tls
 from harness.run.load_parts import MOST_WORKERS, Part
 from harness.run.load_processes import LoadProcess
-from harness.run.secret import MASTER, WORKER, is_proven, new_nonce, proof
+from harness.run.secret import MASTER, WORKER, Conversation, is_proven, new_nonce, proof
 
 JOIN_TIMEOUT_S = 600.0
 SILENCE_S = 30.0
@@ -289,6 +291,7 @@ class Master:
     def __init__(self, meeting: Meeting) -> None:
         self.machines: list[Machine] = []
         self.port = meeting.port
+        self.tls, self._certificate = master_tls()
         self._meeting = meeting
         self._changed = asyncio.Event()
 
@@ -325,11 +328,11 @@ class Master:
     async def _meet(self, link: Link) -> Hello:
         """Both prove that they have the secret. Raises LinkLost when the worker does not, or is not needed."""
         hello = await link.expect(Hello)
-        nonce, secret = new_nonce(), self._meeting.secret
-        await link.tell(Challenge(nonce, proof(secret, MASTER, nonce, hello.nonce)))
+        secret, seen = self._meeting.secret, Conversation(new_nonce(), hello.nonce, self._certificate)
+        await link.tell(Challenge(seen.master_nonce, proof(secret, MASTER, seen)))
         given = await link.expect(Proof)
         reason = ""
-        if not is_proven(secret, WORKER, nonce, hello.nonce, given.proof):
+        if not is_proven(secret, WORKER, seen, given.proof):
             reason = "the secret is not the master's"
         elif not 1 <= hello.processes <= MOST_WORKERS:
             reason = f"a worker runs 1 to {MOST_WORKERS} processes, not {hello.processes}"
@@ -352,7 +355,7 @@ async def master(meeting: Meeting) -> AsyncIterator[Master]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await _listen(runner, meeting)
+        await _listen(runner, meeting, taking.tls)
         taking.port = runner.addresses[0][1]
         yield taking
     finally:
@@ -360,8 +363,8 @@ async def master(meeting: Meeting) -> AsyncIterator[Master]:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, meeting: Meeting) -> None:
+async def _listen(runner: web.AppRunner, meeting: Meeting, tls: ssl.SSLContext) -> None:
     try:
-        await web.TCPSite(runner, meeting.host, meeting.port).start()
+        await web.TCPSite(runner, meeting.host, meeting.port, ssl_context=tls).start()
     except OSError as error:
         raise UnavailableError(f"--bind {meeting.host}:{meeting.port}: {error.strerror}") from error

@@ -1,7 +1,8 @@
 """The secret that the machines of a run share: where it is kept, and how each side proves that it has it.
 
-Nothing of the secret is sent. Both sides choose a nonce; each proves with HMAC-SHA256 over both nonces and its own
-role, so that no proof serves twice, and none serves the other side. Proofs are compared in constant time.
+Nothing of the secret is sent. Both sides choose a nonce; each proves with HMAC-SHA256 over both nonces, its own role
+and the certificate that the link is encrypted by (`harness.run.link_tls`): no proof serves twice, none serves the
+other side, and none serves on another link. Proofs are compared in constant time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UsageError
@@ -43,12 +45,22 @@ def new_nonce() -> str:
     return secrets.token_hex(NONCE_BYTES)
 
 
-def proof(secret: bytes, role: str, master_nonce: str, worker_nonce: str) -> str:
+@dataclass(frozen=True)
+class Conversation:
+    """What both sides see alike when nobody is between them."""
+
+    master_nonce: str
+    worker_nonce: str
+    certificate: str
+    """fingerprint of the master's"""
+
+
+def proof(secret: bytes, role: str, seen: Conversation) -> str:
     """What proves that `role` has the secret, in this conversation."""
-    said = f"feedstorm {role} {master_nonce} {worker_nonce}".encode()
+    said = f"feedstorm {role} {seen.master_nonce} {seen.worker_nonce} {seen.certificate}".encode()
     return hmac.new(secret, said, hashlib.sha256).hexdigest()
 
 
-def is_proven(secret: bytes, role: str, master_nonce: str, worker_nonce: str, given: str) -> bool:
+def is_proven(secret: bytes, role: str, seen: Conversation, given: str) -> bool:
     """Whether a proof is right."""
-    return hmac.compare_digest(proof(secret, role, master_nonce, worker_nonce).encode(), given.encode())
+    return hmac.compare_digest(proof(secret, role, seen).encode(), given.encode())

@@ -48,9 +48,10 @@ from harness.run.link import (
     Said,
     network_name,
 )
+from harness.run.link_tls import fingerprint, worker_tls
 from harness.run.load_parts import Part
 from harness.run.machines import AUTHORITY, GENERATOR, OPERATOR, PLAN, TOKENS, TRACE, plan_urls, written_by
-from harness.run.secret import MASTER, WORKER, is_proven, new_nonce, proof
+from harness.run.secret import MASTER, WORKER, Conversation, is_proven, new_nonce, proof
 
 CONNECT_S = 60.0
 """a master that is not there yet is tried again for so long"""
@@ -83,7 +84,7 @@ async def work(offer: Offer, say: Callable[[str], None]) -> None:
         socket = await _connected(http, offer)
         async with socket:
             link = Link(socket)
-            await _meet(link, offer)
+            await _meet(link, offer, certificate_of(socket))
             say(f"joined {offer.address}, waiting for the run to begin")
             with scratch_folder(Path(tempfile.gettempdir()), PREFIX) as folder:
                 await _Work(link, RunDirectory(folder / "run").create(), offer, say).run()
@@ -92,28 +93,40 @@ async def work(offer: Offer, say: Callable[[str], None]) -> None:
 async def _connected(http: aiohttp.ClientSession, offer: Offer) -> aiohttp.ClientWebSocketResponse:
     """A link to the master, as soon as there is one."""
     deadline = asyncio.get_running_loop().time() + CONNECT_S
-    timeout = aiohttp.ClientWSTimeout(ws_close=5.0)
+    timeout, tls = aiohttp.ClientWSTimeout(ws_close=5.0), worker_tls()
     while True:
         try:
             return await http.ws_connect(
-                f"http://{offer.address}{PATH}", timeout=timeout, heartbeat=HEARTBEAT_S, max_msg_size=MOST_BYTES
+                f"https://{offer.address}{PATH}",
+                ssl=tls,
+                timeout=timeout,
+                heartbeat=HEARTBEAT_S,
+                max_msg_size=MOST_BYTES,
             )
         except aiohttp.WSServerHandshakeError as error:
             raise UnavailableError(f"{offer.address} is no master of a run: {error.status}") from error
+        except aiohttp.ClientConnectorSSLError as error:
+            raise UnavailableError(f"{offer.address} is no master of a run: it does not encrypt") from error
         except (aiohttp.ClientError, OSError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise UnavailableError(f"no master at {offer.address} within {CONNECT_S:g} s: {error}") from error
         await asyncio.sleep(AGAIN_S)
 
 
-async def _meet(link: Link, offer: Offer) -> None:
-    """Both prove that they have the secret. Raises LinkLost."""
+def certificate_of(socket: aiohttp.ClientWebSocketResponse) -> str:
+    """Fingerprint of the master's certificate, as this end of the link sees it."""
+    return fingerprint(socket.get_extra_info("ssl_object").getpeercert(binary_form=True))
+
+
+async def _meet(link: Link, offer: Offer, certificate: str) -> None:
+    """Both prove that they have the secret, and see the same certificate. Raises LinkLost."""
     nonce = new_nonce()
     await link.tell(Hello(VERSION, nonce, offer.processes, network_name()))
     challenge = await link.expect(Challenge)
-    if not is_proven(offer.secret, MASTER, challenge.nonce, nonce, challenge.proof):
-        raise LinkLost(f"{offer.address} does not have this secret")
-    await link.tell(Proof(proof(offer.secret, WORKER, challenge.nonce, nonce)))
+    seen = Conversation(challenge.nonce, nonce, certificate)
+    if not is_proven(offer.secret, MASTER, seen, challenge.proof):
+        raise LinkLost(f"{offer.address} does not have this secret, or somebody is between us")
+    await link.tell(Proof(proof(offer.secret, WORKER, seen)))
 
 
 class _Work:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -46,11 +47,12 @@ from harness.run.link import (
     Said,
     network_name,
 )
+from harness.run.link_tls import master_tls, worker_tls
 from harness.run.load_parts import Part
 from harness.run.load_processes import LoadProcesses, load_processes
 from harness.run.machines import Machine, Master, Meeting, master
-from harness.run.secret import WORKER, proof
-from harness.run.worker import Offer, work
+from harness.run.secret import WORKER, Conversation, proof
+from harness.run.worker import Offer, certificate_of, work
 
 pytestmark = pytest.mark.slow
 
@@ -278,7 +280,7 @@ async def test_who_has_another_secret_gets_nothing() -> None:
 async def test_who_does_not_prove_himself_gets_nothing() -> None:
     """A worker that takes any master, and proves nothing."""
     async with master(MEETING) as taking, aiohttp.ClientSession() as http:
-        async with http.ws_connect(f"http://127.0.0.1:{taking.port}{PATH}") as socket:
+        async with http.ws_connect(f"https://127.0.0.1:{taking.port}{PATH}", ssl=worker_tls()) as socket:
             link = Link(socket)
             await link.tell(Hello(1, "0" * 64, 1, network_name()))
             given = await socket.receive()
@@ -291,11 +293,69 @@ async def test_who_does_not_prove_himself_gets_nothing() -> None:
 async def test_garbage_harms_nobody() -> None:
     async with master(MEETING) as taking, aiohttp.ClientSession() as http:
         for data in ("", "{}", '{"type":"Begin","parts":[]}', "\x00", "9" * 70_000):
-            async with http.ws_connect(f"http://127.0.0.1:{taking.port}{PATH}") as socket:
+            async with http.ws_connect(f"https://127.0.0.1:{taking.port}{PATH}", ssl=worker_tls()) as socket:
                 await socket.send_str(data)
                 assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
         async with joined(taking):
             assert len(taking.machines) == 1
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray) -> None:
+    """What comes goes on, until one side ends."""
+    try:
+        while block := await reader.read(1 << 16):
+            heard += block
+            writer.write(block)
+            await writer.drain()
+    except (OSError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def on_the_way(taking: Master, ends_tls: bool) -> AsyncIterator[tuple[int, bytearray]]:
+    """Somebody between worker and master: his port, and what he hears. He may speak TLS himself, with both."""
+    heard, tasks = bytearray(), []
+    tls = master_tls()[0] if ends_tls else None
+
+    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", taking.port, ssl=worker_tls() if ends_tls else None)
+        tasks.extend(asyncio.create_task(carry(*pair, heard)) for pair in ((reader, there[1]), (there[0], writer)))
+
+    server = await asyncio.start_server(passed_on, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1], heard
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_nobody_reads_what_goes_over_the_link() -> None:
+    """By way of a tunnel, as that of ssh -L."""
+    async with master(MEETING) as taking, on_the_way(taking, ends_tls=False) as (port, heard):
+        working = asyncio.create_task(work(Offer("127.0.0.1", port, 1, MEETING.secret), print))
+        await taking.wait(lambda text: None, WAIT_S)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        assert len(heard) > 500
+        assert not [word for word in (b"Challenge", b"nonce", b"proof", b"GET ") if word in heard]
+
+
+async def test_nobody_ends_the_encryption_on_the_way() -> None:
+    async with master(MEETING) as taking, on_the_way(taking, ends_tls=True) as (port, heard):
+        with pytest.raises(LinkLost, match="does not have this secret, or somebody is between us"):
+            await work(Offer("127.0.0.1", port, 1, MEETING.secret), print)
+        assert b'"proof"' in heard, "he did hear them"
+        assert taking.machines == []
+
+
+async def test_a_server_that_is_no_master_is_said_to_be_none(small_feed: SmallFeed) -> None:
+    port = int(small_feed.url.rpartition(":")[2])
+    with pytest.raises(UnavailableError, match="is no master of a run: it does not encrypt"):
+        await work(Offer("127.0.0.1", port, 1, MEETING.secret), print)
 
 
 @asynccontextmanager
@@ -337,11 +397,13 @@ async def by_hand(network: str = "") -> AsyncIterator[tuple[Machine, Link]]:
     async with AsyncExitStack() as undo:
         taking = await undo.enter_async_context(master(MEETING))
         http = await undo.enter_async_context(aiohttp.ClientSession())
-        socket = await undo.enter_async_context(http.ws_connect(f"http://127.0.0.1:{taking.port}{PATH}"))
+        address = f"https://127.0.0.1:{taking.port}{PATH}"
+        socket = await undo.enter_async_context(http.ws_connect(address, ssl=worker_tls()))
         link = Link(socket)
         await link.tell(Hello(VERSION, "0" * 64, 1, network or network_name()))
         challenge = await link.expect(Challenge)
-        await link.tell(Proof(proof(MEETING.secret, WORKER, challenge.nonce, "0" * 64)))
+        seen = Conversation(challenge.nonce, "0" * 64, certificate_of(socket))
+        await link.tell(Proof(proof(MEETING.secret, WORKER, seen)))
         await taking.wait(lambda text: None, WAIT_S)
         yield taking.machines[0], link
 

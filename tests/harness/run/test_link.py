@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import UsageError
 from harness.run.link import File, Inbox, LinkLost
-from harness.run.secret import MASTER, WORKER, is_proven, new_nonce, proof, read_secret
+from harness.run.secret import MASTER, WORKER, Conversation, is_proven, new_nonce, proof, read_secret
 
 SECRET = b"0123456789abcdef"
 
@@ -68,13 +69,15 @@ def test_nothing_is_taken_twice_or_beyond_its_size(tmp_path: Path) -> None:
 
 def test_a_proof_serves_one_side_of_one_conversation() -> None:
     ours, theirs = new_nonce(), new_nonce()
-    given = proof(SECRET, WORKER, ours, theirs)
-    assert is_proven(SECRET, WORKER, ours, theirs, given)
-    assert not is_proven(SECRET, MASTER, ours, theirs, given)
-    assert not is_proven(SECRET, WORKER, new_nonce(), theirs, given)
-    assert not is_proven(SECRET, WORKER, ours, new_nonce(), given)
-    assert not is_proven(b"another secret!!", WORKER, ours, theirs, given)
-    assert not is_proven(SECRET, WORKER, ours, theirs, "ä")
+    seen = Conversation(ours, theirs, "certificate")
+    given = proof(SECRET, WORKER, seen)
+    assert is_proven(SECRET, WORKER, seen, given)
+    assert not is_proven(SECRET, MASTER, seen, given)
+    assert not is_proven(SECRET, WORKER, replace(seen, master_nonce=new_nonce()), given)
+    assert not is_proven(SECRET, WORKER, replace(seen, worker_nonce=new_nonce()), given)
+    assert not is_proven(SECRET, WORKER, replace(seen, certificate="another"), given)
+    assert not is_proven(b"another secret!!", WORKER, seen, given)
+    assert not is_proven(SECRET, WORKER, seen, "ä")
     assert SECRET.decode() not in given
 
 
