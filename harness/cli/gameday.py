@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
 from harness.run.execute import Execution
 from harness.run.game_day import read_game_day
+from harness.run.load_parts import MOST_WORKERS, workers_problems
 
 KEYS = """\
 q  undo all and end     f  forbid faults, undo active ones     a  allow faults
@@ -38,6 +40,7 @@ FORBIDDEN = "by the operator of the game day"
 @click.option("--preset", metavar="NAME", help="A shape the target starts in.")
 @click.option("--proxy", "proxies", multiple=True, metavar="LINK", help="Put a proxy on a link inside the target.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=1, metavar="N", help="As of `feedstorm run`.")
 @json_option
 def gameday(
     scenario: str | None,
@@ -50,6 +53,7 @@ def gameday(
     preset: str | None,
     proxies: tuple[str, ...],
     allow_hosts: tuple[str, ...],
+    workers: int,
     as_json: bool,
 ) -> None:
     """Run a scenario's load for as long as you want, and inject faults by hand from a second terminal.
@@ -69,7 +73,9 @@ def gameday(
     request = read_game_day(
         scenario, target, assignments, seed, directory, _length_s(length), flags, proxies, allow_hosts, preset
     )
-    console = messages()
+    if problems := workers_problems(f"--workers {workers}", workers, request.scenario.population.panel):
+        raise UsageError(problems)
+    request, console = replace(request, workers=workers), messages()
     with watching(console, KEYS) as observe:
         verdict = run_interruptible(led(Execution(request, observe), console))
     if reason := Switch(directory.parent).reason:

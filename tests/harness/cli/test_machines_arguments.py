@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.cli import feedstorm
 from harness.cli.machines import Machines, parse_address
 from harness.core.errors import ExitCode, UsageError
 from harness.run.machines import Meeting
@@ -37,8 +39,25 @@ def problems_of(machines: Machines, request: RunRequest, repeat: int = 1) -> lis
 
 
 def test_workers_of_this_machine(request_of: RunRequest) -> None:
-    asked = Machines(3, False, 1, "127.0.0.1:5557", None).applied_to(request_of, 1)
-    assert (asked.workers, asked.meeting) == (3, None)
+    for repeat in (1, 10):
+        asked = Machines(3, False, 1, "127.0.0.1:5557", None).applied_to(request_of, repeat)
+        assert (asked.workers, asked.meeting) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (("gameday", "celebrity-cache-kill", "--workers", "4"), "--workers 4: 4 processes need population.panel >= 8"),
+        (("run", "celebrity-cache-kill", "--master", "--repeat", "2"), "--master: not with --repeat; a worker joins"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused_before_anything_starts(
+    command: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        feedstorm.main([*command, "--set", "population.panel=6", "--out", str(out)], standalone_mode=False)
+    assert not out.exists()
 
 
 def test_a_master(request_of: RunRequest, secret: Path) -> None:
