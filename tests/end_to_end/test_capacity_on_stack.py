@@ -1,4 +1,4 @@
-"""`feedstorm capacity --find population.listeners` on the reference stack: to the end, and to a Ctrl-C in the middle."""
+"""`feedstorm capacity --find population.listeners` on the reference stack: to the end, and to a Ctrl-C on the way."""
 
 from __future__ import annotations
 

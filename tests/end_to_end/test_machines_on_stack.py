@@ -224,6 +224,18 @@ def test_two_workers_and_the_master_load_the_stack_as_one(shared: Shared) -> Non
     assert shared.place.far.processes() == []
 
 
+def test_ctrl_c_at_the_master_ends_its_workers(shared: Shared) -> None:
+    shared.wait_sending()
+    shared.master.send_signal(signal.SIGINT)
+    assert shared.master.wait(60) == ExitCode.INTERRUPTED, shared.told("run")
+    for name, worker in (("near", shared.near), ("far", shared.far)):
+        assert worker.wait(30) == ExitCode.ENVIRONMENT, shared.told(name)
+        assert "the link was cut" in shared.told(name)
+        assert list(shared.scratch(name).iterdir()) == []
+    assert shared.place.far.processes() == []
+    assert secrets_of(shared.out) == []
+
+
 def test_a_far_worker_that_is_killed_leaves_nothing_but_an_unproven_run(shared: Shared) -> None:
     shared.wait_sending()
     shared.far.send_signal(signal.SIGKILL)
