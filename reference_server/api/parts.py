@@ -124,7 +124,8 @@ def open_parts() -> Parts:
     name = os.environ["FEEDSTORM_NAME"]
     region = seen_by(settings.region(os.environ["FEEDSTORM_REGION"]), name)
     users = population_size(settings)
-    sockets = ["graph", "jobs", "replicator", *(f"fanout-{k}" for k in range(region.fanout_workers))]
+    several = [f"fanout-{k}" for k in range(region.fanout_workers)] + [f"fep-{k}" for k in range(len(region.fep_ports))]
+    sockets = ["graph", "jobs", "replicator", *several]
     clients = {name: RpcClient(settings.socket(region.name, name)) for name in sockets}
     queue = Queue.of(settings, region)
     durable = SqliteReader(settings.data(region.name) / FILE_NAME)

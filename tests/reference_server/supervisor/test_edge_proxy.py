@@ -124,6 +124,12 @@ def streams_of(fep: str) -> int:
     return next(int(float(line.split()[1])) for line in text.splitlines() if line.startswith("feed_streams_open "))
 
 
+def test_the_metrics_of_a_region_tell_of_each_of_its_feps(edge: Edge) -> None:
+    text = httpx.get(f"{edge.region['api']}/metrics", trust_env=False).text
+    for number in range(len(edge.region["streams"])):
+        assert f'feed_streams_open{{part="fep-{number}"}}' in text
+
+
 @pytest.mark.parametrize("http2", [True, False])
 async def test_requests_and_streams(edge: Edge, http2: bool) -> None:
     async with client_of(edge.stack, edge.url, 1 + http2, http2) as client:
