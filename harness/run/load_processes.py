@@ -45,8 +45,11 @@ class StreamsNotOpened(UnavailableError):
         self.opened, self.wanted = opened, wanted
         self.are_ours = not problems.keys().isdisjoint(os.strerror(code).lower() for code in OWN_LIMITS)
         """whether this machine had no room for more"""
-        reasons = ", ".join(f"{reason} ({times:,}x)" for reason, times in Counter(problems).most_common(3))
-        super().__init__(f"only {opened:,} of {wanted:,} streams could be opened{': ' if reasons else ''}{reasons}")
+        reasons = [f"{reason} ({times:,}x)" for reason, times in Counter(problems).most_common(3)]
+        self.foremost = reasons[0] if reasons else "no attempt was refused"
+        """why attempts failed, most times"""
+        told = ", ".join(reasons) or self.foremost
+        super().__init__(f"only {opened:,} of {wanted:,} streams could be opened: {told}")
 
 
 class Carrier(Protocol):

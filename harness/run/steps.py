@@ -175,7 +175,7 @@ async def target_steps(watching: Watching, *, keep: bool, run: Run = real_run) -
 def unopened(scenario: Scenario, error: StreamsNotOpened) -> Verdict:
     """A target that does not open the streams fails; when this machine has no room for more, nothing is known of it."""
     check = Check(
-        name=f"{error.opened:,} of {error.wanted:,} streams opened",
+        name=f"{error.opened:,} of {error.wanted:,} streams opened: {error.foremost}",
         kind=CheckKind.GENERATOR if error.are_ours else CheckKind.SLO,
         verdict=Outcome.INCONCLUSIVE if error.are_ours else Outcome.FAIL,
         reason=str(error),

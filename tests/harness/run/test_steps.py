@@ -138,7 +138,7 @@ async def test_streams_that_cannot_be_opened_are_an_answer(tmp_path, problem, an
         assert not (request.out / "stack").exists(), "the target is ended: it refuses"
     assert result.answer == answer
     [check] = result.verdict.checks
-    assert check.name == "12 of 30 streams opened"
+    assert check.name == f"12 of 30 streams opened: {problem} (99x)"
     assert f"only 12 of 30 streams could be opened: {problem} (99x), connection refused (1x)" in check.reason
 
 
