@@ -107,6 +107,9 @@ def told(error: BaseException) -> ExitCode:
         about = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         click.echo(f"feedstorm: {about}{error.strerror}", err=True)
         return ExitCode.ENVIRONMENT
+    if isinstance(error, MemoryError):
+        click.echo(f"feedstorm: this machine has too little memory for that: {error or 'nothing is left'}", err=True)
+        return ExitCode.ENVIRONMENT
     click.echo("feedstorm: internal error; please report it with this traceback", err=True)
     traceback.print_exception(error)
     return ExitCode.INTERNAL

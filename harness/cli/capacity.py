@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import msgspec
 
 from harness.cli.ci import tell_ci
 from harness.cli.interrupt import run_interruptible
-from harness.cli.output import json_option, messages, print_json, typed
+from harness.cli.output import NewDirectory, json_option, messages, print_json, typed
 from harness.cli.run import run_directory
 from harness.cli.watching import watching
 from harness.core.errors import ExitCode, UsageError, first_line
@@ -30,6 +31,8 @@ from harness.run.stages import heal_older_runs
 from harness.run.steps import StepResult, may_keep, step_scenario, target_steps
 
 Step = Callable[[RunRequest], Awaitable[StepResult]]
+STARTS = (0.001, 1000.0)
+"""factors of the scenario's own load at which a search may begin"""
 FEWEST_S = 5.0
 """of a step: less says too little"""
 
@@ -112,7 +115,7 @@ class Plan:
 @click.option("--preset", metavar="NAME", help="A shape the target starts in.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a target that is not loopback.")
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=1, metavar="N", help="As of `feedstorm run`.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-capacity-<scenario>.")
+@click.option("--out", type=NewDirectory(), help="Directory; default: runs/<time>-capacity-<scenario>.")
 @json_option
 def capacity(
     scenario: str,
@@ -161,7 +164,7 @@ def capacity(
     request = read_request(scenario, target, assignments, seed, place, defects, flags, allow_hosts, preset, as_step)
     if problems := workers_problems(f"--workers {workers}", workers, request.scenario.population.panel):
         raise UsageError(problems)
-    if problems := [*search_problems(start, length_s)]:
+    if problems := search_problems(start, length_s, tolerance):
         raise UsageError(problems)
     request, knob = replace(request, workers=workers), find_knob(find, request.scenario)
     search = Search(start=start, tolerance=tolerance, repeats=repeats, most=knob.most)
@@ -170,10 +173,12 @@ def capacity(
     run_search(plan, as_json)
 
 
-def search_problems(start: float, length_s: float) -> list[str]:
+def search_problems(start: float, length_s: float, tolerance: float) -> list[str]:
     """What cannot be searched by."""
-    problems = [] if 0 < start < float("inf") else [f"--start: must be a number above 0, got {start:g}"]
-    return problems + ([] if length_s >= FEWEST_S else [f"--for: must be {FEWEST_S:g}s or more, got {length_s:g}s"])
+    low, high = STARTS
+    problems = [] if low <= start <= high else [f"--start: must be a number from {low:g} to {high:g}, got {start:g}"]
+    problems += [] if length_s >= FEWEST_S else [f"--for: must be {FEWEST_S:g}s or more, got {length_s:g}s"]
+    return problems + ([f"--tolerance: must be a number, got {tolerance:g}"] if math.isnan(tolerance) else [])
 
 
 def made_steps(place: Path) -> bool:

@@ -14,7 +14,7 @@ from harness.claims.page import print_claims, print_finding, print_findings, tal
 from harness.claims.readings import Finding, exit_code_of
 from harness.claims.running import measure_claims, read_findings, write_page
 from harness.cli.interrupt import run_interruptible
-from harness.cli.output import json_option, messages, print_json, results, typed
+from harness.cli.output import NewDirectory, json_option, messages, print_json, results, typed
 from harness.cli.run import run_directory
 from harness.core.errors import UsageError
 from harness.record.run_directory import FINDINGS
@@ -42,7 +42,7 @@ class Answer(msgspec.Struct, kw_only=True):
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[C1 C9 ...]")
 @click.option("--list", "only_list", is_flag=True, help="Tell what is claimed and what measures it; measure nothing.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-claims.")
+@click.option("--out", type=NewDirectory(), help="Directory; default: runs/<time>-claims.")
 @click.option("--resume", is_flag=True, help="With --out: measure only what is not in there.")
 @click.option("--write", "page", type=click.Path(path_type=Path), metavar="PAGE", help="Write the page of all claims.")
 @json_option
@@ -71,6 +71,8 @@ def claims(
     directory = run_directory(out, "claims")
     if (directory / FINDINGS).exists() and not resume:
         raise UsageError(f"--out {out}: holds findings already; go on with them (--resume) or choose another directory")
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
+        raise UsageError(f"--write {page}: {'is a directory' if page.is_dir() else 'there is no such folder'}")
     _measure(picked, directory, resume=resume, page=page, as_json=as_json)
 
 

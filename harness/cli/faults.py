@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.table import Table
 
 from chaos.faults import KINDS
@@ -33,11 +34,21 @@ from harness.run.live import BY_HAND, Permission, live_game_day
 from harness.run.scenario_file import toml_value
 
 Handles = Mapping[str, Mapping[str, Any]]
+
+
+def _there_if_named(ctx: click.Context, param: click.Parameter, runs: Path) -> Path:
+    """A folder that was named is there: in a wrong one no fault is active, and to stop them there stops nothing."""
+    if ctx.get_parameter_source("runs") is ParameterSource.COMMANDLINE and not runs.is_dir():
+        raise click.BadParameter(f"there is no folder {str(runs)!r}", ctx, param)
+    return runs
+
+
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path, file_okay=False),
     default=RUNS,
     show_default=True,
+    callback=_there_if_named,
     help="Folder of the runs.",
 )
 
@@ -97,7 +108,12 @@ class Scene(NamedTuple):
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the kind; see kinds.")
 @click.option("--for", "hold", default="10s", show_default=True, metavar="TIME", help="How long it lasts.")
 @click.option("--run", "run_name", metavar="RUN", help="Use the handles of a run under way. [default: a live game day]")
-@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Use those of a stack in this directory.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Use those of a stack in this directory.",
+)
 @click.option("--target", metavar="PROFILE", help="Use those of a target profile.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow an address that is not local.")
 @runs_option
@@ -120,6 +136,8 @@ def inject(
     HANDLE is a name of the target, or a pattern such as "link.*".
     Example: feedstorm faults inject pause us-east.redis-queue --for 5s
     """
+    if kind not in KINDS:
+        raise UsageError(f"kind: unknown fault kind {kind!r}{nearest(kind, KINDS)}")
     scene = _scene(run_name, directory, target, runs)
     spec = FaultSpec(kind=kind, handle=handle, hold_s=_duration(hold), params=dict(map(_parameter, params)))
     if problems := validate({"fault": spec}, scene.handles, allow_hosts):

@@ -130,8 +130,10 @@ def _remote(api: str | None, token_file: Path | None) -> Operator:
         raise UsageError(f"--api: {error}") from error
     try:
         token = token_file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise UnavailableError(f"--token-file: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--token-file {token_file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--token-file {token_file}: holds no token: {error}") from error
     require_loopback(Profile(name="the target", regions={"--api": RegionUrls(api=url, stream=url)}))
     return Operator([Api("", url)], token)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from chaos.switch import Switch
 from harness.cli.interrupt import run_interruptible
 from harness.cli.keys import reading_keys
-from harness.cli.output import json_option, messages
+from harness.cli.output import NewDirectory, json_option, messages
 from harness.cli.run import conclude, run_directory
 from harness.cli.watching import watching
 from harness.core.errors import ResidueError, UsageError
@@ -35,7 +35,7 @@ FORBIDDEN = "by the operator of the game day"
 @click.option("--for", "length", default="30m", show_default=True, metavar="TIME", help="Ends by itself after this.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the load.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/<time>-gameday.")
+@click.option("--out", type=NewDirectory(), help="Run directory; default: runs/<time>-gameday.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
 @click.option("--preset", metavar="NAME", help="A shape the target starts in.")
 @click.option("--proxy", "proxies", multiple=True, metavar="LINK", help="Put a proxy on a link inside the target.")

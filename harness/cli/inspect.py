@@ -124,7 +124,8 @@ def query(run: str, sql: str, as_json: bool) -> None:
             names = [column[0] for column in answer.description or []]
             rows = answer.fetchall()
     except duckdb.Error as error:
-        raise UsageError(f"query: {error}") from error
+        said = str(error).partition("Traceback (most recent call last)")[0].strip()  # of a module that it lacks
+        raise UsageError(f"query: {said}") from error
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return

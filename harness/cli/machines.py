@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from harness.run.worker import Offer, work
 DEFAULT_PORT = 5557
 DEFAULT_BIND = f"127.0.0.1:{DEFAULT_PORT}"
 MOST_MACHINES = 64
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Machines:
         if not self.is_master:
             panel = request.scenario.population.panel
             problems += workers_problems(f"--workers {self.workers}", self.workers, panel)
-            if self.secret_file is not None:
-                problems.append("--secret-file: only with --master")
+            alone = {"--secret-file": self.secret_file, "--expect-workers": self.expected, "--bind": self.bind}
+            usual = {"--expect-workers": 1, "--bind": DEFAULT_BIND}
+            problems += [f"{name}: only with --master" for name, value in alone.items() if value != usual.get(name)]
             if problems:
                 raise UsageError(problems)
             return replace(request, workers=self.workers)
@@ -77,9 +81,17 @@ def parse_address(option: str, text: str) -> tuple[str, int]:
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, str(DEFAULT_PORT)
     host = host.strip("[]")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not _is_host(host) or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"{option}: expected HOST or HOST:PORT, got {text!r}")
     return host, int(port)
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is a name, or an address of either sort."""
+    try:
+        return bool(_NAME.fullmatch(text) or IPv6Address(text))
+    except ValueError:
+        return False
 
 
 secret_option = click.option(

@@ -19,6 +19,19 @@ RUNS = Path("runs")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+class NewDirectory(click.Path):
+    """Where something is to be written. "" names nothing: a shell gives it for a variable that is not set."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or fail."""
+        if value == "":
+            self.fail("is empty; name a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 all_option = click.option("--all", "every", is_flag=True, help="List the figures that did not change, too.")
 
 

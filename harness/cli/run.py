@@ -12,7 +12,7 @@ import click
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.machines import Machines, with_machines
-from harness.cli.output import RUNS, all_option, find_run, json_option, judged_runs, messages, print_json
+from harness.cli.output import RUNS, NewDirectory, all_option, find_run, json_option, judged_runs, messages, print_json
 from harness.cli.repeat import run_once, run_repeatedly
 from harness.contract.profile import Profile
 from harness.core.errors import UsageError
@@ -33,7 +33,7 @@ WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedst
 @click.option("--target", help="Target profile: a name or a path; default: what the scenario says.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the run.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default: runs/<time>-<scenario>.")
+@click.option("--out", type=NewDirectory(), help="Run directory; default: runs/<time>-<scenario>.")
 @click.option("--defect", "defects", multiple=True, metavar="NAME", help="Plant a defect in the reference stack.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Set a feature flag of the target.")
 @click.option("--scale", type=float, default=1.0, metavar="FACTOR", help="Make it that many times as large.")

@@ -9,7 +9,7 @@ import msgspec
 
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.interrupt import run_interruptible
-from harness.cli.output import json_option, messages, print_json
+from harness.cli.output import NewDirectory, json_option, messages, print_json
 from harness.cli.run import run_directory
 from harness.cli.watching import watching
 from harness.core.errors import UsageError
@@ -33,7 +33,7 @@ class Answer(msgspec.Struct, kw_only=True):
 @click.command()
 @click.option("--quick", is_flag=True, help="A sample in five minutes: each checker at least once.")
 @click.option("--only", multiple=True, metavar="NAME", help="This defect alone; A+B: in one run; clean-TROUBLE: none.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-selftest.")
+@click.option("--out", type=NewDirectory(), help="Directory; default: runs/<time>-selftest.")
 @json_option
 def selftest(quick: bool, only: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Plant bugs in the reference stack, one after the other, and see that each turns the checker red that is named

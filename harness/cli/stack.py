@@ -50,7 +50,7 @@ def _code_of_signal(number: int) -> ExitCode:
     return ExitCode.INTERNAL
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @directory_option
 @click.option("--users", type=click.IntRange(1), help="Identities that may sign up. [default: as before, or 1000]")
 @click.option("--population", type=click.Path(exists=True, file_okay=False), help="Population hand-over directory.")

@@ -14,7 +14,7 @@ import msgspec
 from harness.cli import told
 from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
-from harness.cli.output import json_option, messages, print_json, typed
+from harness.cli.output import NewDirectory, json_option, messages, print_json, typed
 from harness.cli.repeat import run_once
 from harness.cli.run import run_directory
 from harness.cli.tags import tagged
@@ -78,7 +78,7 @@ class Options(NamedTuple):
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=1, metavar="N", help="As of `feedstorm run`.")
 @click.option("--prove", is_flag=True, help="Run each again with what has to make it fail: does it?")
 @click.option("--fail-fast", is_flag=True, help="End with the first run that does not do what it has to.")
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; default: runs/<time>-suite.")
+@click.option("--out", type=NewDirectory(), help="Directory; default: runs/<time>-suite.")
 @json_option
 def suite(
     names: tuple[str, ...],
@@ -130,7 +130,8 @@ def plan_suite(names: Sequence[str], out: Path, options: Options, *, prove: bool
         try:
             planned += _runs_of(name, out, len(planned), options, prove)
         except UsageError as error:
-            problems += [f"{name}: {problem}" for problem in error.problems]
+            told_already = (f"scenario {name}:", f"scenario {name!r}:", f"{Path(name).name}:")
+            problems += [p if p.startswith(told_already) else f"{name}: {p}" for p in error.problems]
     if problems:
         raise UsageError(problems)
     return planned

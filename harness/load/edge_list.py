@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from numpy.typing import NDArray
 from harness.core.errors import UsageError
 
 Ints = NDArray[np.int64]
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""what a file that is missing, torn or not compressed as its name says raises"""
+_NO_EDGES = "expected at least one edge, found none"
 _BANNER = "%%matrixmarket"
 
 
@@ -33,18 +37,34 @@ class _LineError(Exception):
 def read_edges(path: Path) -> tuple[Ints, Ints]:
     """(followers, followees) as numbered in the file. Raises UsageError naming file:line and what was expected."""
     pairs = array("q")
-    try:
-        with open_text(path) as file:
-            for edge in _edge_lines(file):
-                pairs.extend(edge)
-    except _LineError as error:
-        raise UsageError(f"{path}:{error}") from error
-    except (OSError, EOFError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    for edge in _edges(path):
+        pairs.extend(edge)
     if not pairs:
-        raise UsageError(f"{path}: expected at least one edge, found none")
+        raise UsageError(f"{path}: {_NO_EDGES}")
     flat = np.frombuffer(pairs, dtype=np.int64).reshape(-1, 2)
     return flat[:, 0].copy(), flat[:, 1].copy()
+
+
+def check_edges(path: Path) -> None:
+    """Raises UsageError when there are no edges to read, as far as the first of them tells."""
+    if next(_edges(path), None) is None:
+        raise UsageError(f"{path}: {_NO_EDGES}")
+
+
+def _edges(path: Path) -> Iterator[Edge]:
+    """Raises UsageError naming file:line and what was expected."""
+    try:
+        with open_text(path) as file:
+            yield from _edge_lines(file)
+    except _LineError as error:
+        raise UsageError(f"{path}:{error}") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> UsageError:
+    """What to say of one of UNREADABLE."""
+    return UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def open_text(path: Path) -> IO[str]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from harness.core.errors import UsageError, nearest
 from harness.core.load_rates import TRACED, Trace
 from harness.core.seeds import rng
 from harness.load.arrival_kinds import PANEL_POSTS, PANEL_READS, READER_PAGE, Arrival, ArrivalKind
-from harness.load.edge_list import open_text
+from harness.load.edge_list import UNREADABLE, open_text, unreadable
 from harness.load.plan import LoadPlan, Member
 
 COLUMNS = ("time_s", "kind", "actor", "region", "limit")
@@ -171,8 +170,8 @@ def read_trace(path: Path) -> Iterator[TraceLine]:
                     columns = _columns(text)
     except (_LineError, msgspec.DecodeError, csv.Error) as error:
         raise UsageError(f"{path}:{at}: {error}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:

@@ -15,10 +15,12 @@ from chaos.random_plan import fit_problems, plan_problems
 from chaos.timeline import fault_paths
 from harness.contract.profile import Profile, load_profile, require_loopback, with_preset, with_proxies
 from harness.core.errors import UsageError, nearest
+from harness.core.population import EDGES
 from harness.core.scenario import Phase, Scenario
 from harness.judge.expressions import METRICS, RECOVERY, parse_expectations
 from harness.judge.invariants import CHECKERS
 from harness.judge.tolerance import parse_tolerance
+from harness.load.edge_list import check_edges
 from harness.record.run_directory import RunDirectory
 from harness.run.live_slos import parse_stop
 from harness.run.machines import Meeting
@@ -105,7 +107,7 @@ def read_request(
     except UsageError as error:
         problems += error.problems
     try:
-        profile = load_profile(target or (scenario.target if scenario else "reference"))
+        profile = load_profile(target if target is not None else scenario.target if scenario else "reference")
         require_loopback(profile, allow_hosts)
     except UsageError as error:
         problems += error.problems
@@ -136,7 +138,7 @@ def _with_named_links(profile: Profile, scenario: Scenario) -> Profile:
 def _problems(scenario: Scenario, profile: Profile, allow_hosts: Sequence[str]) -> list[str]:
     """Why this scenario cannot be run against this target."""
     problems = _expectation_problems(scenario, profile) + _fault_problems(scenario, profile, allow_hosts)
-    problems += _identity_problems(scenario, profile) + _trace_problems(scenario, profile)
+    problems += _identity_problems(scenario, profile) + _trace_problems(scenario, profile) + _graph_problems(scenario)
     return problems + _late_problems(scenario, profile)
 
 
@@ -195,6 +197,18 @@ def _trace_problems(scenario: Scenario, profile: Profile) -> list[str]:
     known, trace = regions_of(profile), scenario.load.trace
     named = trace.regions if trace is not None else ()
     return [f"load.trace: unknown region {name!r}{nearest(name, known)}" for name in named if name not in known]
+
+
+def _graph_problems(scenario: Scenario) -> list[str]:
+    """Why the follow graph cannot be read from its file, as far as its beginning tells."""
+    graph = scenario.population.graph
+    if not graph.startswith(EDGES):
+        return []
+    try:
+        check_edges(Path(graph.removeprefix(EDGES)))
+    except UsageError as error:
+        return [f"population.graph: {problem}" for problem in error.problems]
+    return []
 
 
 def _late_problems(scenario: Scenario, profile: Profile) -> list[str]:

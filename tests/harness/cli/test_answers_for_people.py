@@ -45,6 +45,14 @@ def test_an_answer_too_wide_for_a_table_has_a_line_for_each_value(run):
     assert (values["id"], values["kind"], values["ids"], values["item_hashes"]) == ("2", "feed", "['[post]']", "[9]")
 
 
+def test_what_the_program_that_answers_lacks_is_told_without_its_insides(run):
+    done = CliRunner().invoke(query, [str(run.path), "select now()"])
+    said = str(done.exception)
+    assert said.startswith("query: ")
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1
+
+
 def test_the_doctor_tells_a_fix_in_one_line(monkeypatch):
     fix = "apt-get install " + "-y " * 100
     made = {"detail": "", "needed_for": "this", "required": False}

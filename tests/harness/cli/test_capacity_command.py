@@ -172,7 +172,10 @@ def test_an_interrupt_in_the_middle_of_a_step_becomes_one_of_the_search(out):
     ("words", "problem"),
     [
         (["steady-peak", "--find", "load.raeds"], "did you mean 'load.reads'?"),
-        (["steady-peak", "--start", "0"], "--start: must be a number above 0, got 0"),
+        (["steady-peak", "--start", "0"], "--start: must be a number from 0.001 to 1000, got 0"),
+        (["steady-peak", "--start", "nan"], "--start: must be a number from 0.001 to 1000, got nan"),
+        (["steady-peak", "--start", "1e300"], "--start: must be a number from 0.001 to 1000, got 1e+300"),
+        (["steady-peak", "--tolerance", "nan"], "--tolerance: must be a number, got nan"),
         (["steady-peak", "--for", "1s"], "--for: must be 5s or more, got 1s"),
         (["steady-peak", "--set", "load.raeds=1/s"], "load.raeds: unknown key"),
         (["region-lag", "--find", "load.likes"], "scenario region-lag has no such load"),

@@ -29,6 +29,7 @@ def ends_with(error):
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), ExitCode.ENVIRONMENT),
         (OSError(errno.ENOSPC, "No space left on device"), ExitCode.ENVIRONMENT),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a bug"), ExitCode.INTERNAL),
+        (MemoryError("Unable to allocate 7 TiB"), ExitCode.ENVIRONMENT),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (KeyError("a bug"), ExitCode.INTERNAL),
     ],

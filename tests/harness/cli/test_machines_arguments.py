@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import feedstorm
-from harness.cli.machines import Machines, parse_address
+from harness.cli.machines import DEFAULT_BIND, Machines, parse_address
 from harness.core.errors import ExitCode, UsageError
 from harness.run.machines import Meeting
 from harness.run.request import RunRequest, read_request
@@ -67,11 +67,11 @@ def test_a_master(request_of: RunRequest, secret: Path) -> None:
 
 
 def test_what_cannot_be(request_of: RunRequest, secret: Path, tmp_path: Path) -> None:
-    [few] = problems_of(Machines(4, False, 1, "127.0.0.1", None), request_of)
+    [few] = problems_of(Machines(4, False, 1, DEFAULT_BIND, None), request_of)
     assert few == "--workers 4: 4 processes need population.panel >= 8, or 0; with 6 there can be 3"
-    none, alone = problems_of(Machines(0, False, 1, "127.0.0.1", secret), request_of)
+    none, *alone = problems_of(Machines(0, False, 3, "127.0.0.1:7000", secret), request_of)
     assert none == "--workers 0: no process is left to make the load"
-    assert alone == "--secret-file: only with --master"
+    assert alone == [f"{name}: only with --master" for name in ("--secret-file", "--expect-workers", "--bind")]
     both = problems_of(Machines(1, True, 1, "127.0.0.1", None), request_of, repeat=2)
     assert [text.partition(":")[0] for text in both] == ["--master", "--secret-file"]
     [open_to_all] = problems_of(Machines(1, True, 1, "0.0.0.0:5557", secret), request_of)
@@ -101,7 +101,7 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert parse_address("HOST", text) == address
 
 
-@pytest.mark.parametrize("text", ["", ":1", "host:", "host:a", "host:65536", "[]:1"])
+@pytest.mark.parametrize("text", ["", ":1", "host:", "host:a", "host:65536", "[]:1", "http://host:1", "a b:1", "a:b:c"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="expected HOST or HOST:PORT"):
         parse_address("HOST", text)

@@ -213,7 +213,7 @@ def test_every_problem_of_every_scenario_is_told_before_the_first_begins(out: Pa
         plan_suite(["sse-storm", "sse-strom", "region-lag"], out, Options(assignments=("load.raeds=1/s",)))
     assert error.value.problems == [
         "sse-storm: load.raeds: unknown key (did you mean 'reads'?)",
-        "sse-strom: scenario 'sse-strom': unknown (did you mean 'sse-storm'?)",
+        "scenario 'sse-strom': unknown (did you mean 'sse-storm'?)",
         "region-lag: load.raeds: unknown key (did you mean 'reads'?)",
     ]
     assert not out.exists()
