@@ -37,8 +37,11 @@ COMMANDS = {
 """command -> (module of this package, one line of help); a module is imported when its command is used"""
 
 
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
-"""what a machine may refuse at any place: to read or write a file, space, one more descriptor"""
+REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
+"""what a machine may refuse at any place: to read or write a file, space, one more descriptor, a path through a file"""
 
 
 class Commands(click.Group):

@@ -11,6 +11,8 @@ from harness.core.values import Parser, list_of, one_of, whole
 
 DEFAULT_USERS = 1000
 """of a scenario that does not say how many"""
+MOST_USERS = 2**32 - 1
+"""numbers of users have 32 bits"""
 EDGES = "edges:"
 
 
@@ -71,7 +73,7 @@ def _graph(value: Any) -> str:
 
 # key in the file -> (field of the struct, parser)
 POPULATION: dict[str, tuple[str, Parser]] = {
-    "users": ("users", whole(2)),
+    "users": ("users", whole(2, MOST_USERS)),
     "graph": ("graph", _graph),
     "mean_follows": ("mean_follows", whole(1)),
     "celebrities": ("celebrities", list_of(whole(1))),

@@ -11,6 +11,8 @@ from typing import Any
 from harness.core.errors import nearest
 from harness.core.units import parse_duration_s
 
+MOST_WHOLE = 2**63 - 1
+"""as far as TOML has them"""
 Parser = Callable[[Any], Any]
 
 
@@ -39,12 +41,14 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
-def whole(minimum: int) -> Parser:
-    """A parser of whole numbers from `minimum` on."""
+def whole(minimum: int, most: int = MOST_WHOLE) -> Parser:
+    """A parser of whole numbers from `minimum` to `most`."""
 
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise ValueError(f"must be a whole number >= {minimum}, got {value!r}")
+        if value > most:
+            raise ValueError(f"must be a whole number <= {most}, got {value!r}")
         return value
 
     return parse

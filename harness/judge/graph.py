@@ -22,6 +22,8 @@ import duckdb
 import msgspec
 import numpy as np
 
+from harness.core.errors import UsageError
+from harness.core.json_file import read_json
 from harness.judge.case import FOREVER_NS, Case
 
 
@@ -55,23 +57,36 @@ def _load_base(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     if not offsets.exists() or not followees.exists():
         con.execute("CREATE TABLE base (follower BIGINT, author BIGINT, hot BOOLEAN)")
         return
-    starts = np.load(offsets)
+    starts = _array(offsets)
     followers = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
-    columns: dict[str, Any] = {"follower": followers, "author": np.load(followees).astype(np.int64)}
+    columns: dict[str, Any] = {"follower": followers, "author": _array(followees).astype(np.int64)}
     hot = folder / "hot.npy"
     if hot.exists():
-        columns["hot"] = np.load(hot) != 0
+        columns["hot"] = _array(hot) != 0
     con.register("base_columns", columns)
     is_hot = "hot" if hot.exists() else "NULL::BOOLEAN"
     con.execute(f"CREATE TABLE base AS SELECT follower, author, {is_hot} AS hot FROM base_columns")
     con.unregister("base_columns")
 
 
+def _array(path: Path) -> Any:
+    """The array in a file. Raises UsageError when it is damaged."""
+    try:
+        return np.load(path)
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"{path}: damaged: {str(error).partition('. ')[0]}") from error
+
+
 def _threshold(folder: Path) -> int:
     """Follower count from which an author is a celebrity; FOREVER_NS when the population does not say."""
     path = folder / "population.json"
-    said = msgspec.json.decode(path.read_bytes()) if path.exists() else {}
-    return int(said.get("celebrity_threshold") or FOREVER_NS)
+    return (read_json(path, _Population).celebrity_threshold or FOREVER_NS) if path.exists() else FOREVER_NS
+
+
+class _Population(msgspec.Struct):
+    """What is read of population.json."""
+
+    celebrity_threshold: int | None = None
 
 
 _STAR = """

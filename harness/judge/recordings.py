@@ -34,19 +34,29 @@ def write_samples(con: duckdb.DuckDBPyConnection, run: RunDirectory) -> Path:
 
 
 def samples_of(case: Case) -> Path:
-    """The samples of a run, made now when the judge has not left them, or has left them of another history.
+    """The samples of a run, made now when the judge has not left them, or of another history, or they are damaged.
 
     Raises HistoryError for a damaged history.
     """
     run = case.run
     ops = to_parquet(run)
-    if run.samples.exists() and run.samples.stat().st_mtime_ns >= ops.stat().st_mtime_ns:
+    if run.samples.exists() and run.samples.stat().st_mtime_ns >= ops.stat().st_mtime_ns and _is_whole(run.samples):
         return run.samples
     with open_tables(case, ops) as con:
         graph.build(con, case)
         streams.build(con)
         metrics.build(con)
         return write_samples(con, run)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all of it can be read."""
+    with duckdb.connect(config={"threads": 2}) as con:
+        try:
+            con.execute(f"SELECT max(hash(columns(*))) FROM read_parquet('{_quoted(path)}')").fetchall()
+        except duckdb.Error:
+            return False
+    return True
 
 
 class Samples:

@@ -62,6 +62,8 @@ def feedstorm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         ("run folder", "scenario 'folder': unknown"),
         ("run a.toml --scale nan", "--scale: must be a number above 0, got nan"),
         ("run a.toml --workers 0", "--workers 0: no process is left to make the load"),
+        ("run a.toml --seed 99999999999999999999", "seed: must be a whole number <= 9223372036854775807, got 9999"),
+        ("run a.toml --set population.users=99999999999999999999", "users: must be a whole number <= 4294967295"),
         ("run a.toml --expect-workers 3", "--expect-workers: only with --master"),
         ("run a.toml --bind 127.0.0.1:7000", "--bind: only with --master"),
         ("run a.toml --set population.graph=edges:none", "population.graph: none: cannot be read: No such file or"),

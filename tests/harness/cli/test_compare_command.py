@@ -133,6 +133,27 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, data: bytes
         assert f"{name}: damaged: " in str(again.exception)
 
 
+@pytest.mark.parametrize("name", ["offsets.npy", "followees.npy", "hot.npy", "population.json"])
+def test_a_damaged_population_of_a_run_is_named(tmp_path: Path, name: str) -> None:
+    shutil.copytree("runs/fast", tmp_path / "run")
+    damaged = tmp_path / "run" / "population" / name
+    for data in (b"", b"\xff" * 300):
+        damaged.write_bytes(data)
+        told = ran(check, str(tmp_path / "run"))
+        assert isinstance(told.exception, UsageError)
+        assert f"{damaged}: damaged: " in str(told.exception)
+
+
+def test_damaged_samples_are_made_again(tmp_path: Path) -> None:
+    shutil.copytree("runs/fast", tmp_path / "run")
+    samples = tmp_path / "run" / "samples.parquet"
+    whole = samples.read_bytes()
+    for data in (b"no Parquet", whole[:-100], whole[:200] + bytes(100) + whole[300:]):
+        samples.write_bytes(data)
+        assert ran(compare, "fast", str(tmp_path / "run")).exit_code == 0
+        assert samples.read_bytes() != data
+
+
 def test_a_ci_job_gets_a_step_summary_and_annotations(tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     told = ran(compare, "fast", "slow", "--json", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))

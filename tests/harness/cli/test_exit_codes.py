@@ -28,6 +28,8 @@ def ends_with(error):
         (UnavailableError("x"), ExitCode.ENVIRONMENT),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), ExitCode.ENVIRONMENT),
         (OSError(errno.ENOSPC, "No space left on device"), ExitCode.ENVIRONMENT),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "runs/x/report.html"), ExitCode.ENVIRONMENT),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "runs/x"), ExitCode.ENVIRONMENT),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a bug"), ExitCode.INTERNAL),
         (MemoryError("Unable to allocate 7 TiB"), ExitCode.ENVIRONMENT),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
