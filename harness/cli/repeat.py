@@ -60,7 +60,7 @@ def run_repeatedly(
     Raises UsageError when one of the directories is taken.
     """
     places = [request.out.with_name(f"{request.out.name}-{number}") for number in range(1, times + 1)]
-    if taken := [f"--out {place}: holds a run already" for place in places if RunDirectory(place).is_taken]:
+    if taken := [f"--out {place}: holds a run already" for place in places if RunDirectory(place).is_taken()]:
         raise UsageError(taken)
     made: list[tuple[RunDirectory, Verdict]] = []
     try:

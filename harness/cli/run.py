@@ -129,6 +129,6 @@ def run_directory(out: Path | None, name: str) -> Path:
         return (RUNS / f"{stamp}-{name}").resolve()
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; choose a directory")
-    if RunDirectory(out).is_taken:
+    if RunDirectory(out).is_taken():
         raise UsageError(f"--out {out}: holds a run already; choose another directory")
     return out.resolve()

@@ -152,7 +152,6 @@ class RunDirectory:
         """Folder of process logs."""
         return self.path / "logs"
 
-    @property
     def is_taken(self) -> bool:
         """Whether it holds a run, or a scenario of somebody else's. A start that failed before load takes no place."""
         is_begun = self.phases.exists() or self.verdict.exists()

@@ -49,7 +49,7 @@ def open_run(path: Path) -> RunDirectory:
     Raises UsageError when a run is starting there, UnavailableError where none can be made.
     """
     run = RunDirectory(path)
-    if _is_ours(path) and not run.is_taken:
+    if _is_ours(path) and not run.is_taken():
         run.create()
         with nobody_uses(run.history) as free:
             if not free:

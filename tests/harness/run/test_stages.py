@@ -71,7 +71,7 @@ def test_what_a_start_that_failed_left_goes_and_anything_else_stays(tmp_path):
     for name in ("history/locust-0.jsonl", "logs/target.log", "population/index.json", "clocks.jsonl", "trace.csv"):
         (run.path / name).write_text("left")
     (run.path / "notes.txt").write_text("mine")
-    assert not run.is_taken
+    assert not run.is_taken()
     assert names(open_run(run.path).path) == EMPTY | {"notes.txt"}
 
 
@@ -80,14 +80,14 @@ def test_a_run_that_had_load_is_not_touched(tmp_path, begun):
     run = RunDirectory(make_run(tmp_path / "run")).create()
     (run.path / begun).write_text("[]")
     before = names(run.path)
-    assert run.is_taken
+    assert run.is_taken()
     assert names(open_run(run.path).path) == before
 
 
 def test_nor_is_a_scenario_without_a_run(tmp_path):
     mine = tmp_path / "scenario.json"
     mine.write_text("{}")
-    assert RunDirectory(tmp_path).is_taken
+    assert RunDirectory(tmp_path).is_taken()
     open_run(tmp_path)
     assert mine.read_text() == "{}"
 
