@@ -1,8 +1,12 @@
-"""A lean HTTP client that offers load whether or not it is answered: its own process, plan on stdin, JSON on stdout.
+"""A lean HTTP client that offers load whether or not it is answered: a process of its own.
 
-Open loop: requests fall due at a constant rate and go out then, each on a connection of its own for as long as it is
-under way; latency counts from the due time. What finds no free connection is counted as dropped, as it would be by a
-full listen queue. Closed loop (rate 0): each connection sends its next request when the last is answered.
+On standard input a plan, then loads, one a line; on standard output a line for each load, JSON, as soon as it is over.
+
+Open loop: requests fall due at a constant rate and go out within a millisecond, each on a connection of its own for as
+long as it is under way; latency counts from the due time. What finds no free connection is counted as dropped, as it
+would be by a full listen queue. Closed loop (rate 0): each connection sends its next request when the last is answered.
+
+Whether the client itself kept up is told beside: how late requests went out, and which share of a processor it took.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import numpy as np
 import uvloop
 
 SETTLE_S = 3.0
+TICK_S = 0.001
+"""what falls due within so short a time goes out together; with shorter ones the client would only be busy waiting"""
 
 
 class Ask(msgspec.Struct):
@@ -49,12 +55,15 @@ class Load(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    """All that is to be done, one phase after the other."""
+    """Of whom is asked what."""
 
     port: int
     asks: list[Ask]
-    phases: list[Load]
     seed: int = 1
+
+    def told(self, *loads: Load) -> bytes:
+        """The plan and these loads, as they go to standard input."""
+        return b"".join(msgspec.json.encode(part) + b"\n" for part in (self, *loads))
 
 
 class Tally(msgspec.Struct):
@@ -73,17 +82,19 @@ class Tally(msgspec.Struct):
     ok_latencies_s: list[float] = []
     refused_latencies_s: list[float] = []
 
-    def answered(self, head: bytes, latency_s: float, in_time: bool) -> None:
-        """One answer."""
+    def answered(self, head: bytes, latency_s: float, in_time: bool) -> bool:
+        """One answer; whether it was a whole one."""
         status = int(head[9:12])
+        reduced = b"feed-degraded:" in head
         self.ok += in_time and 200 <= status < 300
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.reduced += b"feed-degraded:" in head
+        self.reduced += reduced
         (self.ok_latencies_s if status < 300 else self.refused_latencies_s).append(latency_s)
         at = head.find(b"retry-after: ")
         if at >= 0:
             retry_s = int(head[at + 13 : head.index(b"\r", at)])
             self.retry_after_s[retry_s] = self.retry_after_s.get(retry_s, 0) + 1
+        return status < 300 and not reduced
 
     def result(self) -> dict[str, Any]:
         """For the output."""
@@ -152,8 +163,12 @@ class Client:
         self.wire = {ask.head + ask.body: ask.data for ask in plan.asks}
         self.free: deque[Connection] = deque()
         self.opened = self.opening = 0
-        self.load = plan.phases[0]
+        self.load = Load(0.0)
         self.kinds: dict[str, Tally] = {}
+        self.late_s: list[float] = []
+        """of each request of an open loop, how long after it was due it went out"""
+        self.troubled_s = 0.0
+        """when the phase's last answer came that was none, or a refusal, or a reduced one; time.monotonic()"""
         self.under_way = 0
         self.is_closed_loop = self.is_over = False
         self._random = random.Random(plan.seed)
@@ -180,6 +195,7 @@ class Client:
         tally.sent += 1
         if not self.free:
             tally.dropped += 1
+            self.troubled_s = time.monotonic()
             return
         self.under_way += 1
         self.free.pop().send(ask, due_s, retries)
@@ -189,7 +205,8 @@ class Client:
         now_s, ask = time.monotonic(), connection.ask
         if ask is None:
             return
-        self.kinds[ask.kind].answered(head, now_s - connection.due_s, not self.is_over)
+        if not self.kinds[ask.kind].answered(head, now_s - connection.due_s, not self.is_over):
+            self.troubled_s = now_s
         connection.ask = None
         self.under_way -= 1
         self.free.append(connection)
@@ -203,16 +220,18 @@ class Client:
         self.opened -= 1
         if connection.ask is not None:
             self.under_way -= 1
-            tally = self.kinds[connection.ask.kind]
+            self.troubled_s = time.monotonic()
+            tally = self.kinds.setdefault(connection.ask.kind, Tally())
             tally.statuses[0] = tally.statuses.get(0, 0) + 1
         elif connection in self.free:
             self.free.remove(connection)
 
     async def phase(self, load: Load) -> dict[str, Any]:
         """One phase; ends when all it sent is answered, or a few seconds later."""
-        self.kinds, self.is_over, self.load = {}, False, load
+        self.kinds, self.late_s, self.is_over, self.load = {}, [], False, load
         await self.open(load.connections)
-        began_s = time.monotonic()
+        began_s, began_cpu_s = time.monotonic(), time.process_time()
+        self.troubled_s = began_s
         if load.rate_per_s:
             await self._offer(load, began_s)
         else:
@@ -222,14 +241,16 @@ class Client:
             await asyncio.sleep(load.seconds)
             self.is_closed_loop = False
         self.is_over = True
-        seconds = time.monotonic() - began_s
+        seconds, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
         until_s = time.monotonic() + SETTLE_S
         while self.under_way and time.monotonic() < until_s:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for tally in self.kinds.values():
             tally.seconds = seconds
         kinds = {kind: tally.result() for kind, tally in self.kinds.items()}
-        return {"all": self._all(seconds).result(), **kinds}
+        client = {"late_ms": _percentiles_ms(self.late_s), "busy": round(cpu_s / seconds, 3)}
+        troubled = {"troubled_for_s": round(self.troubled_s - began_s, 3)}
+        return {"all": self._all(seconds).result() | troubled, "client": client, **kinds}
 
     def _all(self, seconds: float) -> Tally:
         total = Tally(seconds=seconds)
@@ -249,22 +270,27 @@ class Client:
         sent, total = 0, int(load.seconds * load.rate_per_s)
         while sent < total:
             due = min(total, int((time.monotonic() - began_s) * load.rate_per_s) + 1)
+            now_s = time.monotonic()
             while sent < due:
-                self.fire(began_s + sent / load.rate_per_s)
+                due_s = began_s + sent / load.rate_per_s
+                self.late_s.append(now_s - due_s)
+                self.fire(due_s)
                 sent += 1
-            await asyncio.sleep(max(0.0, began_s + sent / load.rate_per_s - time.monotonic()))
+            await asyncio.sleep(max(TICK_S, began_s + sent / load.rate_per_s - time.monotonic()))
 
 
-async def run(plan: Plan) -> None:
-    """All phases; one JSON line each, as soon as it is over."""
-    client = Client(plan)
-    for load in plan.phases:
-        print(msgspec.json.encode(await client.phase(load)).decode(), flush=True)
+async def run() -> None:
+    """All that standard input asks for, until it ends."""
+    read = sys.stdin.buffer.readline
+    client = Client(msgspec.json.decode(read(), type=Plan))
+    while line := await asyncio.to_thread(read):
+        came = await client.phase(msgspec.json.decode(line, type=Load))
+        print(msgspec.json.encode(came).decode(), flush=True)
 
 
 def main() -> int:
-    """Plan from stdin."""
-    uvloop.run(run(msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)))
+    """See the module."""
+    uvloop.run(run())
     return 0
 
 

@@ -44,10 +44,12 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack(*options: str) -> Iterator[RunningStack]:
-    """A stack with these options of `up`, in a directory of its own; gone afterwards."""
+def running_stack(*options: str, core: int | None = None) -> Iterator[RunningStack]:
+    """A stack with these options of `up`, in a directory of its own; gone afterwards. `core`: all of it runs there."""
     with tempfile.TemporaryDirectory(prefix="fs-stack-") as folder:
         argv = [sys.executable, "-m", "reference_server", "up", "--dir", folder, "--parent-pipe", *options]
+        if core is not None:
+            argv = ["taskset", "-c", str(core), *argv]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdin is not None
         assert process.stdout is not None

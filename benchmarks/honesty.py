@@ -76,8 +76,8 @@ async def told_by(module: str, *arguments: str, said: bytes = b"") -> dict[str, 
 async def truth(port: int) -> dict[str, float]:
     """What the lean client measures."""
     load = Load(SECONDS, RATE_PER_S, MOST_AT_ONCE)
-    plan = msgspec.json.encode(Plan(port, [Ask("feed", "GET /v1/feed HTTP/1.1")], [load]))
-    told = (await told_by("_open_loop", said=plan + b"\n"))["all"]
+    plan = Plan(port, [Ask("feed", "GET /v1/feed HTTP/1.1")])
+    told = (await told_by("_open_loop", said=plan.told(load)))["all"]
     return {**told["ok_ms"], "count": told["statuses"]["200"], "dropped": told["dropped"]}
 
 

@@ -74,8 +74,7 @@ async def offer(region: ApiRegion, asked: list[Ask], *loads: Load) -> list[dict[
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
-    plan = msgspec.json.encode(Plan(region.region.api_ports[0], asked, list(loads)))
-    output, _ = await client.communicate(plan + b"\n")
+    output, _ = await client.communicate(Plan(region.region.api_ports[0], asked).told(*loads))
     return [msgspec.json.decode(line) for line in output.splitlines()]
 
 
