@@ -3,7 +3,8 @@
 There is a lane for the reads and one for the writes of each priority. A lane gets a slot while fewer than its share of
 the limit are taken: all of them for essential work, 85 % for standard, 60 % for optional. So low priorities are turned
 away first, and never keep the others out. Writes together get at most 70 %, so that a stalled post queue leaves room
-for reads.
+for reads, and at most 25 % while essential reads wait in a queue that stands: a post costs the stack as much as five
+pages or more (log, fan-out), so with all of the posts served first nobody could read what was posted.
 
 The queue is that of "Fail at Scale" (Maurer, ACM Queue 13(8), 2015), CoDel for servers. A burst may wait 100 ms, first
 in, first out. A queue that was never empty for 100 ms is no burst: then the wait is 30 ms, the newest goes first (its
@@ -20,10 +21,11 @@ from typing import NamedTuple
 from reference_server.api.overload.routes import Priority
 
 SHARES = {Priority.ESSENTIAL: 1.0, Priority.STANDARD: 0.85, Priority.OPTIONAL: 0.6}
-WRITE_SHARE = 0.7
+WRITE_SHARE, WRITE_SHARE_BESIDE_READS = 0.7, 0.25
 BURST_WAIT_S, STANDING_WAIT_S = 0.1, 0.03
 STANDING_AFTER_S = 0.1
 LANES = 2 * len(Priority)
+_READS = 2 * Priority.ESSENTIAL
 _HAND_ON = tuple(lane for priority in Priority for lane in (2 * priority + 1, 2 * priority))
 """lanes in the order in which they are served: a priority's writes, which are rarer and capped, before its reads"""
 _LATER = tuple(tuple(reversed(_HAND_ON[_HAND_ON.index(lane) + 1 :])) for lane in range(LANES))
@@ -48,7 +50,7 @@ class Limiter:
         self.limit = limit
         self._writing = 0
         self._caps = [0] * LANES
-        self._write_cap = self._room = 0
+        self._write_cap = self._write_cap_beside_reads = self._room = 0
         self._queues: list[deque[_Waiter]] = [deque() for _ in range(LANES)]
         self._began_s = 0.0
         self._resize()
@@ -59,10 +61,13 @@ class Limiter:
         """Take a slot if the lane may have one now. Whoever has one must `leave`."""
         if self.in_flight >= self._caps[lane]:
             return False
-        if lane & 1 and self._writing >= self._write_cap:
+        if lane & 1 and self._writing >= self._most_writing():
             return False
         self.enter(lane)
         return True
+
+    def _most_writing(self) -> int:
+        return self._write_cap_beside_reads if self.is_standing and self._queues[_READS] else self._write_cap
 
     def enter(self, lane: int) -> None:
         """Take a slot in any case."""
@@ -128,6 +133,7 @@ class Limiter:
         for priority, share in SHARES.items():
             self._caps[2 * priority] = self._caps[2 * priority + 1] = max(1, int(self.limit * share))
         self._write_cap = max(1, int(self.limit * WRITE_SHARE))
+        self._write_cap_beside_reads = max(1, int(self.limit * WRITE_SHARE_BESIDE_READS))
         self._room = max(4, int(self.limit / 4 if self.is_standing else self.limit))
 
     def _hand_on(self) -> None:
@@ -140,16 +146,18 @@ class Limiter:
                     self.in_flight -= 1
 
     def _may_push_in(self, lane: int) -> bool:
-        """Whether somebody waits in a lane that is served later."""
+        """Whether somebody waits in a lane that is served later. Writes that could not be served push nobody out."""
+        if lane & 1 and self._writing >= self._most_writing():
+            return False
         return any(self._queues[later] for later in _LATER[lane])
 
     def _make_room(self, lane: int) -> bool:
         """Turn away the oldest waiter of the least important lane, if that is served later than this one."""
-        for later in _LATER[lane]:
-            if self._queues[later]:
-                self._answer(self._queues[later].popleft(), False)
-                return True
-        return False
+        if not self._may_push_in(lane):
+            return False
+        queue = next(self._queues[later] for later in _LATER[lane] if self._queues[later])
+        self._answer(queue.popleft(), False)
+        return True
 
     def _answer(self, waiter: _Waiter, enters: bool) -> bool:
         """Whether the waiter was still there."""

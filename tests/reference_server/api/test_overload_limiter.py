@@ -119,6 +119,27 @@ async def test_a_post_pushes_a_read_out_but_not_the_other_way_round() -> None:
     await entered(*reads)
 
 
+async def test_writes_leave_room_for_reads_that_wait_in_a_standing_queue() -> None:
+    limiter = filled(40, WRITE)
+    while limiter.try_enter(READ):
+        pass
+    reads = list(waiters(limiter, *[READ] * 4))
+    await entered(*reads)
+    limiter.sweep(time.monotonic() + STANDING_AFTER_S + 0.01)
+    assert limiter.is_standing
+    new = list(waiters(limiter, *[READ] * 10))
+    await entered(*new)
+    assert limiter.in_flight == 40  # 28 of them write
+    assert not limiter.has_room(WRITE)
+    assert await limiter.wait(WRITE) is False  # and pushes out nobody
+    for _ in range(10):
+        limiter.leave(WRITE)  # 18 are left, more than a quarter
+    assert (await entered(*new)).count(True) == 10
+    assert limiter.waiting == 0
+    limiter.leave(READ)
+    assert limiter.try_enter(WRITE)  # no read waits any more
+
+
 async def test_one_who_leaves_the_queue_takes_no_slot_with_him() -> None:
     limiter = filled(10)
     first, second = waiters(limiter, READ, READ)
