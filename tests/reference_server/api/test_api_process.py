@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def members(group: int) -> set[int]:
             if state not in "ZX" and int(its_group) == group:
                 found.add(int(path.parent.name))
     return found
+
+
+async def test_its_threads_do_not_interrupt_each_other(region: ApiRegion) -> None:
+    assert region.api is not None
+    assert region.api.process is not None
+    threads = [
+        int(path.name)
+        for process in members(region.api.process.pid)
+        for path in Path(f"/proc/{process}/task").iterdir()
+    ]
+    assert len(threads) > 3
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
 
 
 async def test_requests_under_way_are_finished_on_sigterm(region: ApiRegion) -> None:
