@@ -1,15 +1,45 @@
 """Who must read at the end, so that every acknowledged post is looked for by a hot and by a cold follower.
 
+Whoever gets more than a feed shows cannot look for all of it: of these, as many read beside the others as would be
+enough if they could.
+
 Pure. A greedy set cover over (author, tier) pairs: the reader who covers most of what is still uncovered comes next
 (Chvatal 1979: at most ln n times more readers than the best cover).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
+from harness.judge.case import FEED_DEPTH
+from harness.load.population import Population
+
+MAX_READERS = 700
 Ints = npt.NDArray[np.int64]
+
+
+def final_readers(population: Population, written: Mapping[int, int], allowed: Ints) -> list[int]:
+    """Who of those `allowed` reads; `written`: author -> posts of the run. In descending order of what each covers."""
+    graph, posts = population, np.zeros(population.users, dtype=np.int64)
+    for author, count in written.items():
+        posts[author] = count
+    is_deep = posts_in_feeds(posts, graph.offsets, graph.followees)[allowed] > FEED_DEPTH
+    chosen: list[int] = []
+    for group in (allowed[~is_deep], allowed[is_deep]):
+        most = MAX_READERS - len(chosen)
+        readers = choose_readers(np.flatnonzero(posts), graph.offsets, graph.followees, graph.hot, group, most)
+        chosen += [int(user) for user in readers]
+    return chosen
+
+
+def posts_in_feeds(posts: Ints, offsets: Ints, followees: npt.NDArray[np.uint32]) -> Ints:
+    """int64[users]: how many of `posts` (by each user) belong into the feed of each: by followees, and own."""
+    sums = np.concatenate([[0], np.cumsum(posts[followees])])
+    found: Ints = sums[offsets[1:]] - sums[offsets[:-1]] + posts
+    return found
 
 
 def choose_readers(

@@ -43,9 +43,9 @@ from harness.record.history import HistoryWriter, being_written
 from harness.record.run_directory import RunDirectory
 from harness.run import stages
 from harness.run.by_hand import ByHand
-from harness.run.cover import choose_readers
+from harness.run.cover import final_readers
 from harness.run.ending import Ending, StopWatch
-from harness.run.final_reads import MAX_READERS, FinalReader, Written, read_written
+from harness.run.final_reads import FinalReader, Written, read_written
 from harness.run.game_day import game_day_phases
 from harness.run.judging import judge_and_store
 from harness.run.live import announce
@@ -335,12 +335,10 @@ class Execution:
         allowed = np.setdiff1d(np.arange(self.population.users), np.asarray(self.population.late, dtype=np.int64))
         if self.scenario.population.joined == "none":
             allowed = np.array(sorted(written.joined), dtype=np.int64)
-        graph = self.population
-        authors = np.array(sorted(written.authors), dtype=np.int64)
-        readers = choose_readers(authors, graph.offsets, graph.followees, graph.hot, allowed, MAX_READERS)
+        readers = final_readers(self.population, written.posts, allowed)
         with HistoryWriter(self.run.history / f"final{SUFFIX}") as history:
             reader = FinalReader(self.profile, self.tokens, history, self.scenario.seed)
-            await reader.run([int(u) for u in readers], written.first_ts_us, self._settled_ns(written))
+            await reader.run(readers, written.first_ts_us, self._settled_ns(written))
 
     def _settled_ns(self, written: Written) -> int:
         """When all regions must agree: the slowest promise after the last acknowledgement, T after the last fault."""

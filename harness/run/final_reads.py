@@ -7,6 +7,7 @@ reads a sample of users a few times in all regions: convergence is judged from i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -23,7 +24,6 @@ from harness.record.run_directory import RunDirectory
 CONCURRENCY = 12
 PAGE = 50
 MAX_PAGES = 20
-MAX_READERS = 700
 FULL_WALKS = 20
 CONVERGENCE_USERS = 20
 CONVERGENCE_ROUNDS = 3
@@ -33,7 +33,8 @@ CONVERGENCE_ROUNDS = 3
 class Written:
     """What the history says was acknowledged during the run, by the harness's clock."""
 
-    authors: set[int] = field(default_factory=set)
+    posts: Counter[int] = field(default_factory=Counter)
+    """author -> how many"""
     first_ts_us: int = 0
     last_ack_ns: int = 0
     joined: set[int] = field(default_factory=set)
@@ -54,7 +55,7 @@ def _take(written: Written, op: Op, done_ns: int) -> None:
     if op.kind is OpKind.SIGNUP:
         written.joined.add(op.user)
     elif op.kind is OpKind.POST:
-        written.authors.add(op.user)
+        written.posts[op.user] += 1
         written.last_ack_ns = max(written.last_ack_ns, done_ns)
         if not written.first_ts_us or op.ts_us < written.first_ts_us:
             written.first_ts_us = op.ts_us

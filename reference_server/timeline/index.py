@@ -187,6 +187,10 @@ class Index:
         slots: npt.NDArray[np.void] = self._slots[numbers & np.uint32(self._capacity - 1)]
         return slots
 
+    def times_of(self, numbers: Users) -> npt.NDArray[np.uint64]:
+        """When the posts of these records were written, in µs."""
+        return self._at(numbers)["ts_us"].astype(np.uint64)
+
     def slots_of(self, user: int) -> bytes:
         """The user's newest LONGEST slots, in arrival order."""
         return self.take(self.records_of(user)[-LONGEST:]).tobytes()

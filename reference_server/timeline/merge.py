@@ -3,7 +3,8 @@
 Owed to a user are the posts of followees that have a record in the lane, younger than the user's watermark (all before
 it was settled by an earlier merge) and than the floor of the user's list (what was cut stays cut), that the list does
 not hold yet. Hot followees are looked at too: an edge may have been cold when the post came, or younger than a cached
-follower page. They are written as records of their own, so they have arrival numbers like everything else.
+follower page. They are written as records of their own, so they have arrival numbers like everything else. What would
+stand below the depth of the feed is passed by.
 """
 
 from __future__ import annotations
@@ -197,7 +198,21 @@ class ColdMerge:
             owed = [number for number, post_id in pairs if post_id not in held] + owed
             if len(owed) >= self._depth:
                 break
-        return owed[-self._depth :], watermark
+        return self._shown(user, owed[-self._depth :]), watermark
+
+    def _shown(self, user: int, owed: list[int]) -> list[int]:
+        """Those that are among the newest `depth` posts of the feed once it has them.
+
+        A long list is cut by arrival: what is handed over arrives last, and older posts would push newer ones out.
+        """
+        index = self._owner.index
+        held = index.records_of(user)
+        below = len(held) + len(owed) - self._depth
+        if not owed or below <= 0:
+            return owed
+        times = index.times_of(np.append(held, np.asarray(owed, np.uint32)))
+        oldest = np.partition(times, below)[below]
+        return [number for number, ts_us in zip(owed, times[len(held) :].tolist(), strict=True) if ts_us >= oldest]
 
     def _candidates(self, authors: Users, after: int) -> Iterator[Numbers]:
         """First records of posts by these authors behind `after`; ascending pieces, the newest piece first.

@@ -1,8 +1,11 @@
 """Final readers cover each author once hot and once cold, where such followers exist."""
 
 import numpy as np
+import pytest
 
-from harness.run.cover import choose_readers
+from harness.judge.case import FEED_DEPTH
+from harness.load.population import Population
+from harness.run.cover import choose_readers, final_readers, posts_in_feeds
 
 
 def graph(edges: dict[int, list[tuple[int, int]]], users: int):
@@ -38,3 +41,28 @@ def test_only_allowed_users_read():
 
 def test_the_number_of_readers_is_bounded():
     assert len(chosen({2: [(0, 1)], 3: [(1, 1)], 4: [(5, 1)]}, [0, 1, 5], most=2)) == 2
+
+
+def test_a_feed_has_the_posts_of_whom_one_follows_and_ones_own():
+    offsets, followees, _ = graph({0: [(1, 1), (2, 0)], 2: [(0, 1)], 3: []}, 4)
+    assert posts_in_feeds(np.array([5, 10, 200, 7]), offsets, followees).tolist() == [215, 10, 205, 7]
+
+
+@pytest.mark.parametrize(
+    ("why", "each", "readers"),
+    [
+        ("one is enough while a feed shows all of it", FEED_DEPTH // 3, [5]),
+        ("who gets more than that reads beside the others", FEED_DEPTH // 2, [2, 3, 4, 5]),
+    ],
+)
+def test_who_gets_more_than_a_feed_shows_does_not_stand_for_others(why, each, readers):
+    arrays = graph({2: [(6, 1)], 3: [(7, 1)], 4: [(8, 1)], 5: [(6, 1), (7, 1), (8, 1)]}, 9)
+    population = Population(*arrays, celebrities=(), threshold=9)
+    found = final_readers(population, {6: each, 7: each, 8: each}, np.arange(6))
+    assert sorted(found) == readers, why
+    assert found[-1] == 5
+
+
+def test_who_gets_more_than_a_feed_shows_reads_where_nobody_else_can():
+    population = Population(*graph({5: [(6, 1), (7, 0)]}, 8), celebrities=(), threshold=9)
+    assert final_readers(population, {6: FEED_DEPTH, 7: FEED_DEPTH}, np.arange(6)) == [5]

@@ -12,7 +12,7 @@ import pytest
 
 from reference_server.timeline import merge as merge_module
 from reference_server.timeline.entry import Status
-from reference_server.timeline.index import Index, StatusMark, Users
+from reference_server.timeline.index import LONGEST, Index, StatusMark, Users
 from reference_server.timeline.merge import ColdMerge
 from reference_server.timeline.owner import LaneOwner
 from reference_server.timeline.posted import CHUNK, Posted
@@ -28,6 +28,7 @@ def index_of(population: int, authors: Users) -> Index:
     slots["seq"] = np.arange(1, len(authors) + 1, dtype=np.uint64) | np.uint64(1 << 48)
     slots["id"] = np.arange(1, 2 * len(authors) + 1, dtype=np.uint64).view("V16")
     slots["author"] = authors
+    slots["ts_us"] = np.arange(1, len(authors) + 1)
     index.put_slots(slots)
     for place, author in enumerate(authors.tolist()):
         index.note_author(author, place + 1)
@@ -67,7 +68,31 @@ def test_the_same_as_by_looking_at_every_record(seed: int, few: int, monkeypatch
         for place in range(max(history, watermark), posts)
         if int(authors[place]) in wanted and place not in deleted and place + 1 not in held
     ]
-    assert (owed, newest) == (expected[-depth:], posts)
+    shown = sorted([*held.tolist(), *expected])[-depth:]
+    assert (owed, newest) == ([number for number in expected if number in shown], posts)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_comes_back_to_many_posts_has_the_newest_hot_or_cold(seed: int) -> None:
+    """What is handed over arrives last, and the list is cut by arrival."""
+    random = np.random.default_rng(seed)
+    posts, depth = 3000, 800
+    index = index_of(60, random.integers(0, 60, posts).astype(np.uint32))
+    followed, hot = np.arange(40, dtype=np.uint32), set(range(int(random.integers(5, 30))))
+    records = [number for number in range(1, posts + 1) if int(index.take(np.array([number]))["author"][0]) < 40]
+    for number in records:
+        if int(index.take(np.array([number]))["author"][0]) in hot:
+            index.append(number, (READER,))
+            if len(index.lists[READER]) > 4 * LONGEST:
+                index.cut(READER)
+    owed, _ = merge_of(index, depth)._owed(READER, followed, everything=False)
+    for number in owed:
+        new = index.put_slot(index.slot(number))
+        index.append(new, (READER,))
+    if len(index.lists[READER]) > 4 * LONGEST:
+        index.cut(READER)
+    newest = {index.slot(number)[8:24] for number in records[-depth:]}
+    assert newest <= set(index.ids_of(READER))
 
 
 @pytest.mark.slow
