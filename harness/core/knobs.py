@@ -2,7 +2,7 @@
 
     rates                  every rate of [load] together, whatever its shape: the mix stays
     load.KEY               one of them; the others stay
-    population.listeners   how many streams are open
+    population.listeners   how many streams are open; the share of each habit stays
 
 The population stays in all cases, so one target can serve several steps of a search. (`--scale` grows it as well.)
 A level is told as a factor on what the scenario says.
@@ -46,12 +46,12 @@ class Knob:
     def most(self) -> float:
         """The largest factor that the population permits."""
         population = self.scenario.population
-        return population.users / population.listeners if self.name == LISTENERS else float("inf")
+        return population.may_listen / population.listeners if self.name == LISTENERS else float("inf")
 
     def amount(self, factor: float) -> float:
         """How much that is: streams, or arrivals a second of all rates it turns, each at its peak."""
         if self.name == LISTENERS:
-            return round(self.scenario.population.listeners * factor)
+            return max(1, round(self.scenario.population.listeners * factor))
         return factor * sum(peak_per_s(rate) for rate in self._rates.values())
 
     def at(self, factor: float) -> Scenario:
@@ -59,7 +59,8 @@ class Knob:
         scenario = self.scenario
         if self.name == LISTENERS:
             population = msgspec.structs.replace(scenario.population, listeners=int(self.amount(factor)))
-            return msgspec.structs.replace(scenario, population=population)
+            listeners = msgspec.structs.replace(scenario.listeners, http2=round(scenario.listeners.http2 * factor))
+            return msgspec.structs.replace(scenario, population=population, listeners=listeners)
         load = msgspec.structs.replace(scenario.load, **{f: grown(rate, factor) for f, rate in self._rates.items()})
         problems = load_problems(load, population=scenario.population, length_s=scenario.duration_s)
         if problems:

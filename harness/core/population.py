@@ -58,6 +58,11 @@ class Population(msgspec.Struct, kw_only=True, frozen=True):
         """How many have not signed up before a run, where all others have."""
         return len(self.late_celebrities) + self.newcomers
 
+    @property
+    def may_listen(self) -> int:
+        """The most listeners there can be: celebrities, the late, and half of the hyper-followers never listen."""
+        return self.users - len(self.celebrities) - self.late - len(self.hyper_followers) // 2
+
 
 def _ratio(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

@@ -1,12 +1,16 @@
 """What a search for capacity turns, and what it leaves as it is."""
 
+import msgspec
 import pytest
 
 from harness.core.errors import UsageError
 from harness.core.knobs import KNOBS, LISTENERS, RATES, find_knob
+from harness.core.listening import Listening
 from harness.core.load_rates import Load, Trace
 from harness.core.rate_shapes import Ramp, Spike
 from harness.core.scenario import Phase, Population, Scenario
+from harness.load.members import choose_listeners
+from harness.load.population import make_population
 
 MIXED = Load(posts_per_s=40, reads_per_s=Ramp(from_per_s=10, to_per_s=100, over_s=20), celebrity_posts_per_s=0.5)
 
@@ -43,12 +47,29 @@ def test_one_rate_grows_and_the_others_stay():
     assert knob.amount(0.5) == 50
 
 
-def test_streams_grow_up_to_one_a_user():
+def test_streams_grow_up_to_one_a_user_who_may_listen():
     knob = find_knob(LISTENERS, scenario(listeners=300))
     assert knob.at(1.337).population.listeners == 401
-    assert knob.at(knob.most).population.listeners == 1000
+    assert knob.at(knob.most).population.listeners == 999  # the celebrity never does
     assert (knob.amount(2), knob.unit) == (600, " streams")
     assert knob.at(2).load == MIXED
+
+
+def test_there_are_as_many_listeners_as_are_told():
+    joining = scenario(listeners=100, late_celebrities=(300,), hyper_followers=(50, 60, 70), newcomers=600)
+    knob = find_knob(LISTENERS, joining)
+    people = make_population(joining.population, 1)
+    for factor in (0.001, 1, knob.most, 2 * knob.most):
+        wanted = knob.at(factor).population
+        there = len(choose_listeners(people, wanted, 1, ("here",)))
+        assert there == knob.amount(min(factor, knob.most)) > 0
+    assert knob.amount(knob.most) == 1000 - 2 - 600 - 1
+
+
+def test_the_share_of_listeners_over_http2_stays():
+    asked = msgspec.structs.replace(scenario(listeners=300), listeners=Listening(http2=30, slow_ratio=0.9))
+    made = find_knob(LISTENERS, asked).at(0.5)
+    assert (made.population.listeners, made.listeners.http2, made.listeners.slow_ratio) == (150, 15, 0.9)
 
 
 @pytest.mark.parametrize(
