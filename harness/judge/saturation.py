@@ -153,12 +153,13 @@ class Signs:
 
     def of_load(self, report: LoadReport) -> None:
         """Late arrivals and loop lag of a load process."""
-        done = report.taken + report.dropped
-        if not done:
+        if not report.kind:  # lost: it said nothing
             return
-        said = f"{_percent(report.late / done)} of its arrivals were late, {report.dropped:,} were dropped"
-        lag = format_duration(report.loop_lag_p99_ms / 1000)
-        self._told[f"{GENERATOR}{report.process}"].append(f"{said}; loop lag p99 {lag}")
+        said = f"loop lag p99 {format_duration(report.loop_lag_p99_ms / 1000)}"
+        if done := report.taken + report.dropped:
+            late = _percent(report.late / done)
+            said = f"{late} of its arrivals were late, {report.dropped:,} were dropped; {said}"
+        self._told[f"{GENERATOR}{report.process}"].append(said)
 
     def of_metrics(self, scrapes: Sequence[Scrape], phase: Phase) -> None:
         """What changed in the target's own metrics over a phase; metrics that it does not have tell nothing."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome
+from harness.load.lateness import LATE_NS
 from harness.load.listener import Fetch, Listener
-from harness.load.loop_lag import LATE_NS
 from harness.load.plan import PlanRegion
 from harness.load.recorder import Recorder
 from harness.load.wire import decode_page, fill_items, outcome_of_error, outcome_of_status
@@ -94,7 +94,7 @@ class EventFetch:
             self._move_anchor(listener, op, newest)
             again = listener.fetch is Fetch.AGAIN
             listener.fetch = Fetch.IDLE
-        if again:
+        if again and self._ratio:
             self._schedule(listener, listener.fetch_due_ns)
 
     async def _get(self, listener: Listener, op: Op) -> None:

@@ -36,6 +36,7 @@ from harness.core.op import OpOutcome
 from harness.load.clock_answer import answer_clock
 from harness.load.context import LoadContext
 from harness.load.feed_user import CUT
+from harness.load.lateness import Lateness
 from harness.load.plan import LoadPlan, read_plan
 from harness.load.pooled_user import PooledUser
 from harness.load.recorder import Recorder
@@ -43,7 +44,6 @@ from harness.load.schedule import arrivals
 from harness.load.shard import Shard
 from harness.load.users import USER_CLASSES, SignupUser
 from harness.load.work import Work
-from harness.record.histograms import new_histogram, percentile_ms
 
 FIRST_USERS = 10
 """users of each class that is needed, before the pools grow"""
@@ -54,28 +54,15 @@ LAG_PROBE_S = 0.02
 MAX_ERRORS = 20
 
 
-class LoopLag:
-    """How late the event loop wakes a sleeper: what everything measured here may be off by."""
-
-    def __init__(self) -> None:
-        self._histogram = new_histogram()
+class LoopLag(Lateness):
+    """How late the event loop wakes a sleeper."""
 
     def run(self) -> None:
         """Probe for ever."""
         while True:
-            wanted = now_ns() + round(LAG_PROBE_S * NS_PER_S)
+            wanted_ns = now_ns() + round(LAG_PROBE_S * NS_PER_S)
             gevent.sleep(LAG_PROBE_S)
-            self._histogram.record_value(max(1, (now_ns() - wanted) // 1000))
-
-    @property
-    def p99_ms(self) -> float:
-        """99 % of wake-ups were less late than this."""
-        return percentile_ms(self._histogram, 99)
-
-    @property
-    def max_ms(self) -> float:
-        """The latest wake-up."""
-        return float(self._histogram.get_max_value()) / 1000
+            self.add(now_ns() - wanted_ns)
 
 
 class LocustProcess:

@@ -130,7 +130,7 @@ class StreamEngine:
             self.state = "running"
             self._t0_ns = int(order["t0_ns"])
             self.recorder.start(self._t0_ns)
-            self.fleet.count_late_from_now()
+            self.fleet.count_from_now()
             self.habits.start(self._t0_ns)
             gc.collect()
             gc.freeze()

@@ -24,8 +24,8 @@ from harness.core.listening import Habit
 from harness.core.op import Op, OpKind, OpOutcome
 from harness.load.half_open import reappear, vanish
 from harness.load.late_connection import LateConnection
+from harness.load.lateness import LATE_NS
 from harness.load.listener import Listener, policy_of
-from harness.load.loop_lag import LATE_NS
 from harness.load.plan import LoadPlan
 from harness.load.recorder import Recorder
 from harness.load.stream_connection import StreamConnection
@@ -105,12 +105,6 @@ class StreamFleet:
         self._stopping = False
 
     @property
-    def planned(self) -> int:
-        """Attempts made, and those that are due and still wait."""
-        now = now_ns()
-        return self.sent + sum(due <= now for due, _, _ in self._due)
-
-    @property
     def overdue(self) -> int:
         """Attempts that should have started by now and have not."""
         now = now_ns()
@@ -129,9 +123,9 @@ class StreamFleet:
             self._schedule(self.listeners[self._next], due_ns)
             self._next += 1
 
-    def count_late_from_now(self) -> None:
-        """Forget lateness so far: the opening before a run paces itself, and nothing of it is judged."""
-        self.late = self.max_late_ns = 0
+    def count_from_now(self) -> None:
+        """Forget attempts so far: the opening before a run paces itself, and would hide the late ones of the run."""
+        self.sent = self.late = self.max_late_ns = 0
 
     async def run(self) -> None:
         """Start due attempts for ever; other work gets its turn after every few of them."""

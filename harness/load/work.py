@@ -13,10 +13,10 @@ import gevent
 import gevent.event
 import gevent.queue
 
-from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
+from harness.core.clock import NS_PER_S, now_ns
 from harness.load.arrival_kinds import Arrival, ArrivalKind
+from harness.load.lateness import LATE_NS
 
-LATE_NS = 100 * NS_PER_MS
 GROWTH = 10
 """users added at a time"""
 IDLE_POLL_S = 0.02

@@ -48,7 +48,11 @@ def made(tmp_path):
     def case(user_rate=0):
         h = MadeHistory(tmp_path, follows={1: [7]}, regions=[HOME], length=10.0)
         sent = {"planned": 100, "sent": 100, "late": 1, "loop_lag_p99_ms": 40}
-        h.load = [LoadReport(process="locust-0", kind="locust", completed=True, **sent)]
+        h.load = [
+            LoadReport(process="locust-0", kind="locust", completed=True, **sent),
+            LoadReport(process="streams-0", kind="streams", completed=True, loop_lag_p99_ms=7),
+            LoadReport(process="streams-1"),
+        ]
         texts = {"start": BEFORE, "end": AFTER.replace("USER", str(user_rate))}
         h.scrapes = [Scrape(phase="calm", at=at, region=HOME, at_ns=ns(0), text=text) for at, text in texts.items()]
         return h.case()
@@ -76,6 +80,13 @@ def test_the_part_nearest_to_its_limit_comes_first_with_what_it_shows(made):
     assert any(sign.startswith("loop lag p99 ") for sign in first.signs)
     assert second.part == "generator locust-0"
     assert second.signs == ["1.0 % of its arrivals were late, 0 were dropped; loop lag p99 40.0 ms"]
+
+
+def test_a_stream_engine_whose_streams_all_stayed_open_tells_its_loop_lag_and_a_lost_one_nothing(made):
+    parts = [part(f"generator streams-{k}", 0.3, LOAD) for k in (0, 1)]
+    found = {p.part: p.signs for p in pressures(made(), Usage(processors=8, parts=parts), [])}
+    assert found["generator streams-0"] == ["loop lag p99 7.0 ms"]
+    assert found["generator streams-1"] == []
 
 
 def test_what_is_a_consequence_is_told_beside_its_part_and_never_ranked(made):

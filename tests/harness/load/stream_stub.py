@@ -49,6 +49,8 @@ class StreamServer:
         self.hold_refusals = False
         """keep the connection of a refusal open"""
         self.feed_refusals: list[bytes] = []
+        self.hold_feed: asyncio.Event | None = None
+        """answers of the feed wait for it"""
         self.chunked = False
         self.resync_next = False
         self._grown = asyncio.Condition()
@@ -109,6 +111,8 @@ class StreamServer:
         target = request_line.split(" ")[1]
         self.requests.append((target, headers))
         if target != "/v1/stream":
+            if self.hold_feed is not None:
+                await self.hold_feed.wait()
             writer.write(self._feed(target))
         elif self.refusals:
             writer.write(self.refusals.pop(0))

@@ -179,6 +179,23 @@ async def test_events_during_a_scheduled_fetch_are_covered_by_it(server: StreamS
         assert run.ops(OpKind.FEED)[0].ids[0] == "p20"
 
 
+async def test_a_fetch_that_ends_while_the_engine_does_is_followed_by_no_other(
+    server: StreamServer, tmp_path: Path
+) -> None:
+    server.hold_feed = asyncio.Event()
+    async with running(make_plan(tmp_path, server.url, 1, fetch_ratio=1.0)) as run:
+        await until(lambda: run.fleet.open == 1, "open")
+        await server.publish()
+        await until(lambda: run.fetch.sent == 1, "a fetch on its way")
+        await server.publish()
+        await until(lambda: run.fleet.events_seen == 2, "an event meanwhile")
+        closing = asyncio.create_task(run.fetch.close(5))
+        await asyncio.sleep(0)
+        server.hold_feed.set()
+        await closing
+        assert (run.fetch.planned, run.fetch.sent) == (1, 1)
+
+
 async def test_a_fetch_without_an_api_is_recorded_as_failed(server: StreamServer, tmp_path: Path) -> None:
     plan = make_plan(tmp_path, server.url, 1, fetch_ratio=1.0)
     regions = {"here": msgspec.structs.replace(plan.regions["here"], api="http://127.0.0.1:1")}
@@ -212,13 +229,15 @@ async def test_the_process_follows_its_control_protocol(server: StreamServer, tm
         await engine.wait(lambda s: s["state"] == "running")
         await server.publish(3)
         await engine.wait(lambda s: s["events"] == 60)
+        await server.cut()
+        await engine.wait(lambda s: s["open"] == s["sent"] == 20)
         engine.send(cmd="stop")
         status = await wait_done(engine)
     assert status["problems"] == {}
     ops = read_ops(plan, "streams-1")
     assert {op.user for op in ops} == set(range(1, 41, 2))
-    assert len({op.id for op in ops}) == len(ops) == 20 + 60 + 20
-    row = generator_row(plan)
+    assert len({op.id for op in ops}) == len(ops) == 2 * (20 + 20) + 60
+    row = generator_row(plan)  # of attempts before the start command nothing is said
     assert (row["process"], row["kind"], row["planned"], row["sent"]) == ("streams-1", "streams", 20, 20)
     assert (row["dropped"], row["completed"], row["errors"]) == (0, True, [])
     assert "Tag=stream_open|here|warmup," in (plan.directory.histograms / "streams-1.hlog").read_text()

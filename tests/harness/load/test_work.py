@@ -12,7 +12,8 @@ from harness.core.clock import NS_PER_S, now_ns
 from harness.judge.case import LoadReport
 from harness.judge.generator import problems_of
 from harness.load.arrival_kinds import Arrival, ArrivalKind
-from harness.load.work import LATE_NS, Work
+from harness.load.lateness import LATE_NS
+from harness.load.work import Work
 
 POOL = {ArrivalKind.READ: "reader", ArrivalKind.POST: "poster"}
 WAIT_S = 20.0
