@@ -16,7 +16,8 @@ told, with the lowest and the highest. Under pressure pages get shorter, which i
 answered: the share of such answers is told, and one round is made with the flag `degrade` off: all or nothing.
 
 A round says nothing, and does not count, when the stack did not have its core in all of it (others worked there, or the
-client did not keep it busy), or when the client was at the end of its own. Too few rounds left: no ratio.
+client did not keep it busy), when the client was at the end of its own, or when the peaks around it differ by more than
+a quarter: then the core itself was not worth the same all the time. Too few rounds left: no ratio.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ TARGET_RATIO, TARGET_P99_MS, TARGET_RECOVERY_S = 0.8, 500.0, 20.0
 USERS, FOLLOWS, POSTS = 200, 10, 1200
 FILL_LIMIT_S = FLAG_LIMIT_S = 60.0
 WARM_S, SEARCH_S, PEAK_S, OVERLOAD_S, AFTER_S = 6.0, 3.0, 4.0, 8.0, 8.0
-PEAK_CONNECTIONS = (8, 16, 32, 64)
+PEAK_CONNECTIONS = (16, 32, 64, 128)
 CONNECTIONS = 1000
 AFTER_SHARE, CALM_S = 0.5, 1.0
 ROUNDS = (2.0, 2.0, 4.0, 2.0, 2.0, 2.0)
 """times the peak"""
 LEAST_ROUNDS = 3
+MOST_DRIFT_RATIO = 0.25
 LEAST_CORE_RATIO, MOST_CLIENT_RATIO, MOST_LATE_MS = 0.9, 0.85, 25.0
 """of its core what the stack must have had, and the client may have used; p99 of how late requests went out"""
 MIX = {"feed": 0.75, "post": 0.05, "profile": 0.1, "like": 0.1}
@@ -197,6 +199,7 @@ class Round(NamedTuple):
     """One overload between two peaks."""
 
     times: float
+    peak_per_s: float
     ratio: float
     p99_ms: float
     recovery_s: float
@@ -232,16 +235,19 @@ def recover(offer: Offer, rate_per_s: float) -> float:
 
 def round_of(factor: float, before: Turn, turn: Turn, after: Turn, recovery_s: float) -> Round:
     """What a round came to."""
-    everything = turn.answers["all"]
+    everything, peak = turn.answers["all"], statistics.mean((before.ok_per_s, after.ok_per_s))
+    drift_ratio = abs(after.ok_per_s - before.ok_per_s) / peak
+    drift = f"the peaks around it differ by {drift_ratio:.0%}" if drift_ratio > MOST_DRIFT_RATIO else ""
     kinds = {kind: turn.answers[kind] for kind in MIX}
     return Round(
         factor,
-        turn.ok_per_s / statistics.mean((before.ok_per_s, after.ok_per_s)),
+        peak,
+        turn.ok_per_s / peak,
         everything["ok_ms"]["p99"],
         recovery_s,
         {kind: round(1 - tally["ok"] / tally["sent"], 2) for kind, tally in kinds.items()},
         everything["reduced"] / everything["ok"],
-        before.doubt or turn.doubt or after.doubt,
+        before.doubt or turn.doubt or after.doubt or drift,
     )
 
 
@@ -254,8 +260,9 @@ def told(result: Round) -> str:
     """One round in words."""
     doubt = f" (does not count: {result.doubt})" if result.doubt else ""
     return (
-        f"{result.times:g}x: {result.ratio:.2f} of the peak{doubt}, {result.reduced:.0%} of it shorter pages, "
-        f"p99 {result.p99_ms:.0f} ms, normal after {result.recovery_s:.1f} s, refused {result.refused}"
+        f"{result.times:g}x: {result.ratio:.2f} of {result.peak_per_s:,.0f}/s{doubt}, "
+        f"{result.reduced:.0%} of it shorter pages, p99 {result.p99_ms:.0f} ms, "
+        f"normal after {result.recovery_s:.1f} s, refused {result.refused}"
     )
 
 

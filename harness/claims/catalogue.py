@@ -24,7 +24,7 @@ from harness.core.errors import UsageError, nearest
 
 TIERS, FANOUT, CACHE, REBUILD = map(Benchmark, ("tiers", "fanout", "cache", "rebuild"))
 EDGE, FAILOVER = map(Benchmark, ("edge", "failover"))
-OVERLOAD = Benchmark("overload", times=3)
+OVERLOAD = Benchmark("overload")
 STREAMS = Benchmark("streams_250k", 1800.0)
 CONTRACT = Conformance()
 SURGE = Run("signup-surge")
@@ -321,9 +321,11 @@ CLAIMS = (
         "C19",
         "Too much load is shed, optional work first, and the rest is served.",
         "throttled, degraded, not down",
-        "Ratios to what this machine can do, which carry over. 80 % of the peak and 60 s are our bounds.",
+        "Ratios to what one core does for the stack while another makes the load; they carry over. 80 % of the peak "
+        "and 60 s are our bounds.",
         (
             of(OVERLOAD, "ratio", "good answers at twice the peak, over the peak", ">= 0.8", "times"),
+            of(OVERLOAD, "figures.whole_ratio", "the same, with no page shortened", unit="times"),
             of(OVERLOAD, "figures.optional_first", "share refused, optional work less essential work", "> 0"),
             of(OVERLOAD, "figures.recovery_s", "normal again after", "<= 60", "s"),
         ),
