@@ -93,6 +93,7 @@ class StreamEngine:
     async def run(self) -> None:
         """The life of the process. Returns when everything is written."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._note_bug)
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, self._stopping.set)
         threading.Thread(target=read_commands, args=(sys.stdin.fileno(), loop, self.command), daemon=True).start()
@@ -141,6 +142,12 @@ class StreamEngine:
             answer_clock(order, received_ns)
         elif name == "stop":
             self._stopping.set()
+
+    def _note_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback failed, by an error of ours: what it had to do for its listener was not done."""
+        loop.default_exception_handler(context)
+        if "future" not in context and (error := context.get("exception")) is not None:
+            self.fleet.note_bug(error)
 
     async def _end(self) -> None:
         """Close the streams and write everything."""

@@ -81,7 +81,7 @@ class StreamFleet:
         self.problems: Counter[str] = Counter()
         """why streams did not open: text -> times"""
         self.bugs: list[str] = []
-        """attempts that ended by an error of ours: their listeners are lost"""
+        """errors of ours: what their listeners did after them is not known"""
         self.are_late = False
         """late readers read late now"""
         self._ways = StreamWays(plan, source_net)
@@ -245,7 +245,11 @@ class StreamFleet:
     def _attempted(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.bugs.append(f"{type(error).__name__}: {error}")
+            self.note_bug(error)
+
+    def note_bug(self, error: BaseException) -> None:
+        """Remember an error of ours."""
+        self.bugs.append(f"{type(error).__name__}: {error}")
 
     def _schedule(self, listener: Listener, due_ns: int) -> None:
         heapq.heappush(self._due, (due_ns, next(self._order), listener))

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 MAX_HEAD_BYTES = 16384
 MAX_CHUNK_LINE_BYTES = 1024
+NEVER_S = 1e9
+"""a server may say a longer time; that is as good as never"""
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")
 
 
@@ -36,7 +38,7 @@ class ResponseHead:
     def retry_after_s(self) -> float:
         """Retry-After in seconds; 0 when absent or a date."""
         value = self.headers.get("retry-after", "")
-        return float(value) if value.isdecimal() else 0.0
+        return min(float(value), NEVER_S) if value.isdecimal() else 0.0
 
 
 class StreamRequest(NamedTuple):

@@ -196,15 +196,15 @@ class EngineProcess:
 
 
 @asynccontextmanager
-async def engine_process(plan: LoadPlan, index: int = 0, count: int = 1) -> AsyncIterator[EngineProcess]:
+async def engine_process(
+    plan: LoadPlan, index: int = 0, count: int = 1, program: tuple[str, str] = ("-m", "harness.load.stream_engine")
+) -> AsyncIterator[EngineProcess]:
     """An engine with that plan; killed when the block ends."""
     path = Path(plan.run) / "plan.json"
     write_plan(path, plan)
     pipe = asyncio.subprocess.PIPE
     arguments = [str(path), f"streams-{index}", str(index), str(count)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "harness.load.stream_engine", *arguments, stdin=pipe, stdout=pipe
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, *program, *arguments, stdin=pipe, stdout=pipe)
     try:
         yield EngineProcess(process)
     finally:

@@ -284,6 +284,31 @@ async def test_the_process_ends_cleanly_and_says_who_never_had_a_stream(
     assert row["errors"][0].startswith("4 of 4 listeners never had a stream: connection refused (")
 
 
+BROKEN = """
+import sys
+from harness.load import stream_engine, stream_fleet
+
+def events(*_):
+    raise RuntimeError("oops")
+
+stream_fleet.StreamFleet.events = events
+sys.exit(stream_engine.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+async def test_an_error_of_ours_in_a_callback_is_one_of_the_process(server: StreamServer, tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, server.url, 3)
+    async with engine_process(plan, program=("-c", BROKEN)) as engine:
+        engine.send(cmd="open")
+        await engine.wait(lambda s: s["open"] == 3)
+        await server.publish()
+        await engine.wait(lambda s: s["sent"] == 6)
+        engine.send(cmd="stop")
+        await wait_done(engine)
+    assert generator_row(plan)["errors"] == ["RuntimeError: oops"] * 3
+
+
 class ReferenceListener:
     """`aiohttp-sse-client` with a reconnect policy of our own: it gives up on an end it did not expect, and glues
     an event that the end cut off to the next one, so each connection gets a fresh EventSource."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.load.listener import Listener, ReconnectPolicy
-from harness.load.stream_response import MAX_HEAD_BYTES, BadResponse, Chunks, StreamRequest, split_head
+from harness.load.stream_response import MAX_HEAD_BYTES, NEVER_S, BadResponse, Chunks, StreamRequest, split_head
 
 
 def test_a_head_and_what_follows_it() -> None:
@@ -27,7 +27,9 @@ def test_what_is_no_response_is_refused(data: bytes) -> None:
         split_head(data)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("2", 2.0), ("0", 0.0), ("Fri, 07 Jul 2023 00:00:00 GMT", 0.0)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("2", 2.0), ("0", 0.0), ("9" * 400, NEVER_S), ("Fri, 07 Jul 2023 00:00:00 GMT", 0.0)]
+)
 def test_retry_after_in_seconds(value: str, seconds: float) -> None:
     head, _ = split_head(f"HTTP/1.1 503 X\r\nRetry-After: {value}\r\n\r\n".encode())
     assert head is not None
