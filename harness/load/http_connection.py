@@ -48,8 +48,8 @@ class HttpAnswer(NamedTuple):
 class HttpConnection:
     """A connection to a base URL, made when it is first needed.
 
-    `limit_s` bounds the wait for a connection, and that for a whole answer. TLS without `verify` takes any certificate,
-    as Locust's fast client does.
+    `limit_s` bounds the wait for a connection, that for the beginning of an answer, and from there to its end. TLS
+    without `verify` takes any certificate, as Locust's fast client does.
     """
 
     def __init__(self, base_url: str, limit_s: float, verify: bool = False) -> None:
@@ -112,7 +112,9 @@ class HttpConnection:
         while not parser.take(sock.recv(READ_BYTES)):
             now_s = time.monotonic()
             deadline_s = deadline_s or now_s + self._limit_s
-            sock.settimeout(max(1e-3, deadline_s - now_s))
+            if now_s >= deadline_s:
+                raise TimeoutError("the answer was not whole in time")
+            sock.settimeout(deadline_s - now_s)
         answer = parser.answer()
         if not parser.stays_open:
             self.close()

@@ -208,6 +208,13 @@ def test_the_whole_answer_has_to_come_in_time(pieces: list[bytes | Pause]) -> No
         assert time.monotonic() - began_s < 0.9
 
 
+def test_an_answer_that_never_pauses_has_to_come_in_time_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "READ_BYTES", 1)  # so that there is always more to read
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + b"0" * 2_000_000
+    with talk([[long]], limit_s=0.2) as (connection, _), pytest.raises(TimeoutError, match="not whole in time"):
+        get(connection)
+
+
 def test_the_limit_holds_for_the_next_answer_again() -> None:
     with talk([[WHOLE[:9], 0.15, WHOLE[9:]], [0.15, WHOLE]], limit_s=0.25) as (connection, _):
         assert get(connection).content == get(connection).content == b"abc"
