@@ -16,7 +16,7 @@ from harness.cli.interrupt import run_interruptible
 from harness.cli.output import NewDirectory, json_option, messages, print_json, typed
 from harness.cli.run import run_directory
 from harness.cli.watching import watching
-from harness.core.errors import ExitCode, UsageError, first_line
+from harness.core.errors import ExitCode, UsageError, first_line, foremost
 from harness.core.json_file import write_json
 from harness.core.knobs import RATES, Knob, find_knob
 from harness.core.scenario import Scenario
@@ -207,7 +207,7 @@ def run_search(plan: Plan, as_json: bool = False, step: Step | None = None) -> N
     try:
         run_interruptible(_search(plan, found, steps, step))
     except BaseException as error:
-        found.conclude(steps.interval("interrupted" if _is_interrupt(error) else first_line(error)))
+        found.conclude(steps.interval("interrupted" if _is_interrupt(error) else first_line(foremost(error))))
         raise
     finally:
         _show(found, out, as_json)

@@ -145,6 +145,7 @@ def test_no_step_is_begun_that_would_end_after_the_limit(out):
     [
         (InterruptedRun("interrupted; everything was undone"), "interrupted"),
         (UnavailableError("target reference is not there"), "target reference is not there"),
+        (ExceptionGroup("of tasks", [UnavailableError("target reference is gone")]), "target reference is gone"),
     ],
 )  # fmt: skip
 def test_what_was_found_so_far_is_told_when_it_ends_early(out, capsys, error, reason):
