@@ -15,7 +15,7 @@ from harness.cli.exit_codes import EXIT_OF
 from harness.cli.interrupt import run_interruptible
 from harness.cli.output import messages, print_json, typed
 from harness.cli.watching import watching
-from harness.core.errors import FeedstormError, UsageError
+from harness.core.errors import UsageError, first_line, foremost
 from harness.core.verdict import Outcome, Verdict
 from harness.judge.compare import Comparison, compare
 from harness.judge.repeats import Repeats, repeats_of
@@ -67,7 +67,7 @@ def run_repeatedly(
         for place in places:
             made.append((RunDirectory(place), run(replace(request, out=place))))
             _say(len(made), times, made[-1][1])
-    except (FeedstormError, KeyboardInterrupt) as error:
+    except BaseException as error:
         if made:
             _tell(Result(repeats=_together(request, made, times, _why(error)), comparison=None), as_json)
         raise
@@ -88,7 +88,7 @@ def _say(number: int, times: int, verdict: Verdict) -> None:
 
 
 def _why(error: BaseException) -> str:
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(foremost(error))
 
 
 def _together(
