@@ -125,10 +125,11 @@ def percentile_chart(title: str, curves: Mapping[str, Sequence[tuple[float, floa
         return round(left + percentile_position(percentile, highest) * (right - left), 1)
 
     parts = _y_axis(ticks, y, left, right)
-    for tick in percentile_ticks(highest):
+    for tick in (labelled := percentile_ticks(highest)):
+        unit = " %" if tick == labelled[-1] else ""
         anchor = "end" if x(tick) > right - 12 else "middle"
         parts += [tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom)]
-        parts += [tag("text", f"{tick:g}", class_="tick", x=x(tick), y=bottom + 17, text_anchor=anchor)]
+        parts += [tag("text", f"{tick:g}{unit}", class_="tick", x=x(tick), y=bottom + 17, text_anchor=anchor)]
     for name, colour in zip(curves, colours, strict=True):
         points = [(x(p), y(ms)) for p, ms in curves[name] if p < 100 and ms > 0]
         parts += [path(points, class_=f"curve {colour}")]

@@ -213,7 +213,9 @@ def _together(checks: Sequence[Check]) -> list[list[Check]]:
 def _check_cells(same: Sequence[Check]) -> list[Text]:
     check = same[0]
     if check.skipped:
-        return [Text(word, style="dim") for word in ("–", check.name, check.phase, "skipped", "", "", "")]
+        why = check.reason.removeprefix("skipped: ")
+        told = f"{check.name}: {why}" if why else check.name
+        return [Text(word, style="dim") for word in ("–", told, check.phase, "skipped", "", "", "")]
     mark = Text(MARK[check.verdict], style=STYLE[check.verdict])
     name = Text(check.name, style="" if check.verdict == Outcome.PASS else STYLE[check.verdict])
     seen = sum(c.observations for c in same)

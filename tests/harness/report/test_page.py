@@ -104,6 +104,9 @@ def test_charts_are_well_formed_and_described(reported: Reported) -> None:
         for text in chart.iter("text"):
             assert -5 <= float(text.get("x", "0")) <= x_end
             assert 0 <= float(text.get("y", "0")) <= y_end
+    curves = [list(chart.iter("text")) for chart in charts if "latency by percentile" in chart.get("aria-label", "")]
+    assert curves
+    assert all(texts[-1].text and re.fullmatch(r"[\d.]+ %", texts[-1].text) for texts in curves)
 
 
 def test_staleness_is_drawn_and_told_in_numbers(reported: Reported) -> None:

@@ -80,3 +80,10 @@ def test_pointer_reads_out_a_second(reported: Reported, open_page: Callable[...,
 def test_page_never_scrolls_sideways(reported: Reported, open_page: Callable[..., Page], width: int) -> None:
     page = open_page(reported(), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_shows_all_of_a_check(reported: Reported, open_page: Callable[..., Page]) -> None:
+    cells = open_page(reported(), 390).locator(".checks tr:not(.group) td:not(:empty)")
+    ends = cells.evaluate_all("cells => cells.map(cell => cell.getBoundingClientRect().right)")
+    assert len(ends) > 100
+    assert max(ends) <= 390

@@ -110,6 +110,7 @@ def test_verdict_shows_failures_first_with_evidence_and_ends_with_one_line() -> 
     ]
     assert "missing from the final walk" in text
     assert re.search(r"feed_read p\(99\) <= 200ms +3 phases +61\.4 ms +200 ms +10,236", text)
+    assert re.search(r"– +cursor integrity: target lacks signed cursors +skipped", text)
     assert lines[-2].startswith("FAIL celebrity-cache-kill: 2 of 33 checks failed: durability, post_to_event")
     assert lines[-1] == "report: runs/x/report.html"
 
