@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from harness.core.clock import NS_PER_S, now_ns
 from harness.record.noise_file import MainThread
@@ -201,6 +204,21 @@ def descendants(roots: Iterable[int], parents: dict[int, int]) -> set[int]:
         if pid not in found:
             found.add(pid)
             waiting += children.get(pid, ())
+    return found
+
+
+def handle_pids(profile: Path) -> dict[str, int]:
+    """Handle of a target -> the process in its pid file, `PID STARTTIME`; of those that can be read."""
+    try:
+        handles: dict[str, dict[str, Any]] = msgspec.json.decode(profile.read_bytes()).get("handles", {})
+    except (OSError, msgspec.DecodeError):
+        return {}
+    found = {}
+    for name, handle in handles.items():
+        try:
+            found[name] = int(Path(handle["pid_file"]).read_text(encoding="ascii").split()[0])
+        except (OSError, LookupError, ValueError, TypeError):
+            continue
     return found
 
 

@@ -19,14 +19,12 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
-from harness.load.machine import Machine, read_account
+from harness.load.machine import Machine, handle_pids, read_account
 from harness.record.noise_file import Echo, NoiseRow
 from harness.record.run_directory import RunDirectory
 
@@ -96,7 +94,7 @@ class NullProbe:
         self._connection, self._echo_pid = connection, echo_pid
         self._out = os.open(run.noise, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         harness = os.getppid()
-        self._machine = Machine(lambda: [harness, *parts_of_target(run.profile)])
+        self._machine = Machine(lambda: [harness, *handle_pids(run.profile).values()])
         self._start_ns = now_ns()
         self._cost_ns = self._cost()
         self._echoes = Echoes(connection, per_s, self._start_ns)
@@ -145,19 +143,6 @@ class NullProbe:
         """Processor time of probe and echo so far."""
         echo = read_account(self._echo_pid)
         return time.process_time_ns() + (echo.ran_ns if echo is not None else 0)
-
-
-def parts_of_target(profile: Path) -> Iterator[int]:
-    """The parts of a target that the harness did not start, as far as its profile names their pid files."""
-    try:
-        handles: dict[str, dict[str, Any]] = msgspec.json.decode(profile.read_bytes()).get("handles", {})
-    except (OSError, msgspec.DecodeError):
-        return
-    for handle in handles.values():
-        try:
-            yield int(Path(handle["pid_file"]).read_text(encoding="ascii").split()[0])
-        except (OSError, LookupError, ValueError, TypeError):
-            continue
 
 
 def read_clocks() -> tuple[int, int, int]:

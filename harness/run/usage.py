@@ -9,15 +9,13 @@ first look and the last is not counted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from harness.core.clock import NS_PER_S, now_ns
 from harness.judge.saturation import GENERATOR, LOAD, TARGET, PartUsage, Usage
-from harness.load.machine import descendants, read_parents
+from harness.load.machine import descendants, handle_pids, read_parents
 from harness.run.execute import Progress
 
 LOOK_EVERY_NS = 2 * NS_PER_S
@@ -103,28 +101,12 @@ def look(profile: Path) -> Look:
 def owners(profile: Path, parents: dict[int, int]) -> dict[int, tuple[str, str]]:
     """Process -> part and group."""
     found: dict[int, tuple[str, str]] = {}
-    for name, pids in handles_of(profile).items():
-        for pid in descendants(pids, parents):
+    for name, leader in handle_pids(profile).items():
+        for pid in descendants([leader], parents):
             found.setdefault(pid, (name, TARGET))
     for pid in descendants([os.getpid()], parents):
         if pid not in found:
             found[pid] = part_of(command_of(pid), pid == os.getpid())
-    return found
-
-
-def handles_of(profile: Path) -> dict[str, list[int]]:
-    """Handle -> processes in its pid file."""
-    try:
-        handles: Mapping[str, Mapping[str, Any]] = msgspec.json.decode(profile.read_bytes()).get("handles", {})
-    except (OSError, msgspec.DecodeError):
-        return {}
-    found: dict[str, list[int]] = {}
-    for name, handle in handles.items():
-        try:
-            words = Path(handle["pid_file"]).read_text(encoding="ascii").split()
-            found[name] = [int(word) for word in words if word.isdigit()]
-        except (OSError, LookupError, ValueError, TypeError):
-            continue
     return found
 
 

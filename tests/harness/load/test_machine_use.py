@@ -6,9 +6,19 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
-from harness.load.machine import Account, Machine, Processor, descendants, parse_processor, read_account, read_parents
+from harness.load.machine import (
+    Account,
+    Machine,
+    Processor,
+    descendants,
+    handle_pids,
+    parse_processor,
+    read_account,
+    read_parents,
+)
 from harness.record.noise_file import MainThread
 
 STAT = b"""cpu  900 0 300 5000 50 0 20 130 0 0
@@ -69,3 +79,13 @@ def test_work_counts_as_the_runs_own_or_as_others(ours):
     assert [thread.pid for thread in use.processes] == ([busy.pid] if ours else [])  # it ran, or stood in line
     assert all(thread.ran_us > 0 and thread.turns >= 0 for thread in use.processes)
     assert use.running >= 1
+
+
+def test_the_processes_behind_the_handles_of_a_target(tmp_path):
+    profile = tmp_path / "target.json"
+    assert handle_pids(profile) == {}
+    (tmp_path / "a.pid").write_text("41 99\n")
+    (tmp_path / "b.pid").write_text("")
+    handles = {name: {"backend": "process", "pid_file": str(tmp_path / f"{name}.pid")} for name in "abc"}
+    profile.write_bytes(msgspec.json.encode({"handles": {**handles, "d": {"backend": "network"}}}))
+    assert handle_pids(profile) == {"a": 41}

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from harness.core.clock import NS_PER_S, now_ns
-from harness.load.null_probe import Echoes, parts_of_target, read_clocks
+from harness.load.null_probe import Echoes, read_clocks
 from harness.record.noise_file import NoiseRow
 from harness.record.run_directory import RunDirectory
 
@@ -105,13 +105,3 @@ def test_clocks_are_read_together():
     at_ns, wall_ns, raw_ns = read_clocks()
     assert before_ns <= at_ns <= now_ns()
     assert (wall_ns > 0) == (raw_ns > 0)
-
-
-def test_parts_of_a_target_that_ran_before_the_harness(tmp_path):
-    profile = tmp_path / "target.json"
-    assert list(parts_of_target(profile)) == []
-    (tmp_path / "a.pid").write_text("41 99\n")
-    (tmp_path / "b.pid").write_text("")
-    handles = {name: {"backend": "process", "pid_file": str(tmp_path / f"{name}.pid")} for name in "abc"}
-    profile.write_bytes(msgspec.json.encode({"handles": {**handles, "d": {"backend": "network"}}}))
-    assert list(parts_of_target(profile)) == [41]

@@ -23,7 +23,7 @@ def child():
 
 def test_a_handle_owns_the_process_in_its_pid_file_and_the_rest_is_told_by_what_it_runs(child, tmp_path):
     pid_file, profile = tmp_path / "api.pid", tmp_path / "target.json"
-    pid_file.write_text(f"{child.pid}\n")
+    pid_file.write_text(f"{child.pid} {os.getpid()}\n")  # its start time, which may be anybody's pid
     handles = {"here.api": {"pid_file": str(pid_file)}, "link": {"proxy": "x"}, "gone": {"pid_file": "/nowhere"}}
     profile.write_bytes(msgspec.json.encode({"handles": handles}))
     found = owners(profile, read_parents())
