@@ -34,6 +34,7 @@ from harness.selftest.matrix import cells_of
 
 DEFAULT_TAG = "ci"
 JUNIT, SUMMARY = "junit.xml", "summary.md"
+MOST_LISTED = 3
 Run = Callable[[RunRequest], Verdict]
 
 
@@ -125,16 +126,24 @@ def chosen_scenarios(names: Sequence[str], tags: Sequence[str]) -> list[str]:
 def plan_suite(names: Sequence[str], out: Path, options: Options, *, prove: bool = False) -> list[Planned]:
     """All runs, each checked as `feedstorm run` would. Raises UsageError with the problems of all of them."""
     planned: list[Planned] = []
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
     for name in names:
         try:
             planned += _runs_of(name, out, len(planned), options, prove)
         except UsageError as error:
             told_already = (f"scenario {name}:", f"scenario {name!r}:", f"{Path(name).name}:")
-            problems += [p if p.startswith(told_already) else f"{name}: {p}" for p in error.problems]
+            for problem in error.problems:
+                of = problems.setdefault(problem, [])
+                of += [] if problem.startswith(told_already) else [name]
     if problems:
-        raise UsageError(problems)
+        raise UsageError([f"{_listed(of)}: {problem}" if of else problem for problem, of in problems.items()])
     return planned
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Scenarios that share a problem, such as one of an option: a, b, c and 12 more."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def _runs_of(name: str, out: Path, made: int, options: Options, prove: bool) -> list[Planned]:

@@ -248,7 +248,9 @@ def parse_scenario(raw: Mapping[str, Any]) -> Scenario:
     reader.problems += _tag_problems(top.get("tags", ()))
     played = tuple(p for p in phases if p is not None)
     duration_s = sum(phase.duration_s for phase in played)
-    reader.problems += _cross_checks(population, load, list(played))
+    wrong = {problem.partition(":")[0] for problem in reader.problems}
+    between = _cross_checks(population, load, list(played))
+    reader.problems += [p for p in between if p.partition(": needs ")[2] not in wrong]  # it is there, but wrong
     reader.problems += listening_problems(listeners, listeners=population.listeners, duration_s=duration_s)
     if reader.problems:
         raise UsageError(reader.problems)

@@ -61,6 +61,15 @@ class TraceLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return "" if 1 <= self.limit <= MOST_LIMIT else f"limit must be from 1 to {MOST_LIMIT}, got {self.limit}"
 
 
+_TYPES = {
+    "time_s": "a number",
+    "actor": "a whole number",
+    "limit": "a whole number",
+    "kind": "a text",
+    "region": "a text",
+}
+
+
 class _LineError(Exception):
     """What is wrong with a line."""
 
@@ -169,9 +178,15 @@ def read_trace(path: Path) -> Iterator[TraceLine]:
                 else:
                     columns = _columns(text)
     except (_LineError, msgspec.DecodeError, csv.Error) as error:
-        raise UsageError(f"{path}:{at}: {error}") from error
+        raise UsageError(f"{path}:{at}: {_in_words(error)}") from error
     except UNREADABLE as error:
         raise unreadable(path, error) from error
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong with a line; of a value of the wrong type, what its column holds."""
+    column = str(error).partition(" - at `$.")[2].rstrip("`")
+    return f"{column} must be {_TYPES[column]}" if column in _TYPES else str(error)
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:

@@ -39,7 +39,7 @@ def find_scenario(name_or_path: str) -> Path:
     if path.suffix == ".toml" or "/" in name_or_path:
         what = "is no .toml file" if path.exists() else "no such file"
         raise UsageError(f"scenario {name_or_path}: {what}")
-    raise UsageError(f"scenario {name_or_path!r}: unknown{nearest(name_or_path, known)}")
+    raise UsageError(f"scenario {name_or_path!r}: unknown{nearest(name_or_path, known)}; a path ends in .toml")
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -128,8 +128,11 @@ def _assign(node: Any, keys: list[str], value: Any) -> None:
     for i, key in enumerate(keys[:-1]):
         if isinstance(node, dict) and isinstance(node.get(key), list):
             named = {item.get("name"): item for item in node[key] if isinstance(item, dict)}
-            if i + 2 >= len(keys) or keys[i + 1] not in named:
-                raise KeyError(f"name the {key}: {key}.NAME.key{nearest(keys[i + 1], [str(n) for n in named])}")
+            valid = nearest(keys[i + 1], [str(n) for n in named])
+            if i + 2 >= len(keys):
+                raise KeyError(f"name the {key}: {key}.NAME.key{valid}")
+            if keys[i + 1] not in named:
+                raise KeyError(f"no {key} is called {keys[i + 1]!r}{valid}")
             _assign(named[keys[i + 1]], keys[i + 2 :], value)
             return
         node = node.setdefault(key, {}) if isinstance(node, dict) else None

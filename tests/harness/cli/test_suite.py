@@ -212,11 +212,16 @@ def test_every_problem_of_every_scenario_is_told_before_the_first_begins(out: Pa
     with pytest.raises(UsageError) as error:
         plan_suite(["sse-storm", "sse-strom", "region-lag"], out, Options(assignments=("load.raeds=1/s",)))
     assert error.value.problems == [
-        "sse-storm: load.raeds: unknown key (did you mean 'reads'?)",
-        "scenario 'sse-strom': unknown (did you mean 'sse-storm'?)",
-        "region-lag: load.raeds: unknown key (did you mean 'reads'?)",
+        "sse-storm, region-lag: load.raeds: unknown key (did you mean 'reads'?)",
+        "scenario 'sse-strom': unknown (did you mean 'sse-storm'?); a path ends in .toml",
     ]
     assert not out.exists()
+
+
+def test_a_problem_of_all_scenarios_is_told_once(out: Path) -> None:
+    names = ["sse-storm", "region-lag", "cache-kill", "visibility", "cache-flush"]
+    with pytest.raises(UsageError, match=r"^sse-storm, region-lag, cache-kill and 2 more: load\.raeds: unknown key"):
+        plan_suite(names, out, Options(assignments=("load.raeds=1/s",)))
 
 
 def test_nothing_can_be_proven_of_a_scenario_that_does_not_say_what_makes_it_fail(out: Path, tmp_path: Path) -> None:

@@ -53,6 +53,12 @@ def test_each_problem_is_named(load, population, problem):
     assert problem in problems(load, **population)
 
 
+def test_what_is_there_but_wrong_is_not_said_to_be_missing():
+    assert problems({"posts": "-5/s", "deletes": "1/s"}) == [
+        "load.posts: must be a rate such as 40/s or 12/min, got '-5/s'"
+    ]
+
+
 def test_most_posts_must_be_left_alone():
     load = {"posts": "10/s", "deletes": "3/s", "hides": "2/s", "moderations": "1/s"}
     [problem] = problems(load)
