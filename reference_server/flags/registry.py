@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
@@ -128,7 +128,21 @@ def make_flags(values: Mapping[str, Any]) -> Flags:
     try:
         return msgspec.convert(dict(values), Flags)
     except msgspec.ValidationError as error:
-        raise FlagInvalid(str(error)) from None
+        name = str(error).partition(" - at `$.")[2].rstrip("`")
+        raise FlagInvalid(f"{name}: must be {_valid(name)}, got {values[name]!r}") from None
+
+
+def _valid(name: str) -> str:
+    """The values of a flag, in words: on or off; push, pull, hybrid; a whole number from 1 to 86,400."""
+    kind = get_type_hints(Flags, include_extras=True)[name]
+    if kind is bool:
+        return "on or off"
+    base, *about = get_args(kind)
+    if isinstance(base, str):
+        return f"one of {base}, {', '.join(about)}"
+    limits = about[0]
+    most = f" to {limits.le:,}" if limits.le is not None else ""
+    return f"a {'whole ' if base is int else ''}number from {limits.ge:,}{most}"
 
 
 def parse_flag(text: str) -> tuple[str, FlagValue]:

@@ -73,7 +73,7 @@ async def _look_twice(stack: StackDirectory) -> StackView:
 
 
 def _tell_down(stack: StackDirectory) -> None:
-    start = f"python -m reference_server up --dir {stack.path} --detach"
+    start = f"feedstorm up --dir {stack.path} --detach"
     print(f"no stack is running in {stack.path}; start one with: {start}", file=sys.stderr)
 
 

@@ -49,9 +49,11 @@ def test_every_flag_and_preset_is_documented_and_valid() -> None:
     [
         ("two_teir=off", "did you mean 'two_tier'"),
         ("two_tier", "NAME=VALUE"),
-        ("two_tier=maybe", "Expected `bool`"),
-        ("sse_buffer_bytes=10", ">= 1024"),
-        ("fanout=shove", "Invalid enum value"),
+        ("two_tier=maybe", "^two_tier: must be on or off, got 'maybe'$"),
+        ("sse_buffer_bytes=10", "^sse_buffer_bytes: must be a whole number from 1,024 to 1,048,576, got 10$"),
+        ("sse_heartbeat_s=often", "^sse_heartbeat_s: must be a number from 0.05 to 3,600, got 'often'$"),
+        ("follow_cap=0", "^follow_cap: must be a whole number from 1, got 0$"),
+        ("fanout=shove", "^fanout: must be one of push, pull, hybrid, got 'shove'$"),
     ],
 )
 def test_what_is_no_flag_is_refused_with_a_reason(text: str, message: str) -> None:
