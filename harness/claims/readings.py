@@ -136,7 +136,8 @@ def _answers(measured: Measured, of: Threshold | Invariant | Asked | Field | Pro
         case Asked():
             return of.sql in measured.answers
         case Field():
-            return all(_field(result, of.path) is not None for result in measured.results)
+            told = [_field(result, of.path) is not None for result in measured.results]
+            return len(told) >= of.source.times and all(told)
         case Properties():
             return True
 
