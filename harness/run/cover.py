@@ -10,18 +10,46 @@ Pure. A greedy set cover over (author, tier) pairs: the reader who covers most o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.judge.case import FEED_DEPTH
+from harness.judge.case import FEED_DEPTH, FOREVER_NS, STABLE_EDGE_NS
 from harness.load.population import Population
 
 MAX_READERS = 700
 Ints = npt.NDArray[np.int64]
 
 
-def final_readers(population: Population, written: Mapping[int, int], allowed: Ints) -> list[int]:
+@dataclass(frozen=True)
+class Arrivals:
+    """Where users sign up during the run: who followed already when a post was written. int64[users] each, in ns."""
+
+    settled_ns: Ints
+    """when a user's follows were there; FOREVER_NS: never"""
+    first_ns: Ints
+    """when an author's first post was acknowledged"""
+    last_ns: Ints
+    """the same for the last one"""
+
+    @classmethod
+    def of(cls, users: int, settled: Mapping[int, int], first: Mapping[int, int], last: Mapping[int, int]) -> Arrivals:
+        """From user -> ns each; who is in none has never followed, and never written."""
+        arrays = [np.full(users, FOREVER_NS, dtype=np.int64) for _ in range(3)]
+        for array, of in zip(arrays, (settled, first, last), strict=True):
+            array[list(of)] = list(of.values())
+        return cls(*arrays)
+
+    def followed(self, follower: Ints, author: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Whether each of these followed that author's first post, and the last one, for long enough to count."""
+        since = np.maximum(self.settled_ns[follower], self.settled_ns[author]) + STABLE_EDGE_NS
+        return since <= self.first_ns[author], since <= self.last_ns[author]
+
+
+def final_readers(
+    population: Population, written: Mapping[int, int], allowed: Ints, arrivals: Arrivals | None = None
+) -> list[int]:
     """Who of those `allowed` reads; `written`: author -> posts of the run. In descending order of what each covers."""
     graph, posts = population, np.zeros(population.users, dtype=np.int64)
     for author, count in written.items():
@@ -30,7 +58,9 @@ def final_readers(population: Population, written: Mapping[int, int], allowed: I
     chosen: list[int] = []
     for group in (allowed[~is_deep], allowed[is_deep]):
         most = MAX_READERS - len(chosen)
-        readers = choose_readers(np.flatnonzero(posts), graph.offsets, graph.followees, graph.hot, group, most)
+        readers = choose_readers(
+            np.flatnonzero(posts), graph.offsets, graph.followees, graph.hot, group, most, arrivals
+        )
         chosen += [int(user) for user in readers]
     return chosen
 
@@ -49,13 +79,22 @@ def choose_readers(
     hot: npt.NDArray[np.uint8],
     allowed: Ints,
     most: int,
+    arrivals: Arrivals | None = None,
 ) -> Ints:
     """Users that together follow each of `authors` over a hot and over a cold edge, where such followers exist.
+
+    With `arrivals`: for the first and the last post of each author, as there may be other followers for either.
 
     offsets int64[users + 1], followees uint32[edges], hot uint8[edges]: the population's follow graph by follower.
     `allowed` are the users who may read, `most` bounds the answer. Users in descending order of what they added.
     """
     users, pairs = _candidate_pairs(authors, offsets, followees, hot, allowed)
+    if arrivals is not None:
+        first, last = arrivals.followed(users, pairs // 2)
+        users, pairs = (
+            np.concatenate([users[first], users[last]]),
+            np.concatenate([pairs[first] * 2, pairs[last] * 2 + 1]),
+        )
     chosen: list[int] = []
     uncovered = np.ones(len(pairs), dtype=bool)
     while len(chosen) < most and uncovered.any():

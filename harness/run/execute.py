@@ -43,7 +43,7 @@ from harness.record.history import HistoryWriter, being_written
 from harness.record.run_directory import RunDirectory
 from harness.run import stages
 from harness.run.by_hand import ByHand
-from harness.run.cover import final_readers
+from harness.run.cover import Arrivals, final_readers
 from harness.run.ending import Ending, StopWatch
 from harness.run.final_reads import FinalReader, Written, read_written
 from harness.run.game_day import game_day_phases
@@ -332,10 +332,12 @@ class Execution:
     async def _final_reads(self) -> None:
         """Stage 6: followers look for every acknowledged post."""
         written = await asyncio.to_thread(read_written, self.run)
-        allowed = np.setdiff1d(np.arange(self.population.users), np.asarray(self.population.late, dtype=np.int64))
+        users, arrivals = self.population.users, None
+        allowed = np.setdiff1d(np.arange(users), np.asarray(self.population.late, dtype=np.int64))
         if self.scenario.population.joined == "none":
             allowed = np.array(sorted(written.joined), dtype=np.int64)
-        readers = final_readers(self.population, written.posts, allowed)
+            arrivals = Arrivals.of(users, written.settled, written.first_ns, written.last_ns)
+        readers = final_readers(self.population, written.posts, allowed, arrivals)
         with HistoryWriter(self.run.history / f"final{SUFFIX}") as history:
             reader = FinalReader(self.profile, self.tokens, history, self.scenario.seed)
             await reader.run(readers, written.first_ts_us, self._settled_ns(written))

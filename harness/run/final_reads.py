@@ -37,15 +37,22 @@ class Written:
     """author -> how many"""
     first_ts_us: int = 0
     last_ack_ns: int = 0
-    joined: set[int] = field(default_factory=set)
+    first_ns: dict[int, int] = field(default_factory=dict)
+    """author -> when the first post was acknowledged"""
+    last_ns: dict[int, int] = field(default_factory=dict)
+    """the same for the last one"""
+    joined: dict[int, int] = field(default_factory=dict)
+    """who signed up -> when"""
+    settled: dict[int, int] = field(default_factory=dict)
+    """who signed up -> when the follows were imported"""
 
 
 def read_written(run: RunDirectory) -> Written:
-    """Scan the segments for acknowledged posts and sign-ups. Raises HistoryError for a damaged one."""
+    """Scan the segments for acknowledged posts, sign-ups and imports. Raises HistoryError for a damaged one."""
     written, clocks = Written(), read_clocks(run.clocks)
     for segment in sorted(run.history.glob(f"*{SUFFIX}")):
         clock = clocks.get(segment.stem)
-        for op in read_segment(segment, frozenset({OpKind.POST, OpKind.SIGNUP})):
+        for op in read_segment(segment, frozenset({OpKind.POST, OpKind.SIGNUP, OpKind.IMPORT})):
             if op.outcome is OpOutcome.OK:
                 _take(written, op, clock.to_ours(op.done_ns) if clock else op.done_ns)
     return written
@@ -53,9 +60,13 @@ def read_written(run: RunDirectory) -> Written:
 
 def _take(written: Written, op: Op, done_ns: int) -> None:
     if op.kind is OpKind.SIGNUP:
-        written.joined.add(op.user)
+        written.joined[op.user] = done_ns
+    elif op.kind is OpKind.IMPORT:
+        written.settled[op.user] = done_ns
     elif op.kind is OpKind.POST:
         written.posts[op.user] += 1
+        written.first_ns[op.user] = min(done_ns, written.first_ns.get(op.user, done_ns))
+        written.last_ns[op.user] = max(done_ns, written.last_ns.get(op.user, done_ns))
         written.last_ack_ns = max(written.last_ack_ns, done_ns)
         if not written.first_ts_us or op.ts_us < written.first_ts_us:
             written.first_ts_us = op.ts_us

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.judge.case import FEED_DEPTH
+from harness.judge.case import FEED_DEPTH, STABLE_EDGE_NS
 from harness.load.population import Population
-from harness.run.cover import choose_readers, final_readers, posts_in_feeds
+from harness.run.cover import Arrivals, choose_readers, final_readers, posts_in_feeds
 
 
 def graph(edges: dict[int, list[tuple[int, int]]], users: int):
@@ -66,3 +66,18 @@ def test_who_gets_more_than_a_feed_shows_does_not_stand_for_others(why, each, re
 def test_who_gets_more_than_a_feed_shows_reads_where_nobody_else_can():
     population = Population(*graph({5: [(6, 1), (7, 0)]}, 8), celebrities=(), threshold=9)
     assert final_readers(population, {6: FEED_DEPTH, 7: FEED_DEPTH}, np.arange(6)) == [5]
+
+
+def test_who_came_after_a_post_does_not_stand_for_who_was_there():
+    population = Population(
+        *graph({2: [(0, 1)], 3: [(0, 1)], 4: [(0, 1)], 5: [(0, 1), (1, 1)]}, 6), celebrities=(), threshold=9
+    )
+    settled = {0: 0, 1: 0, 2: 100, 3: 200, 5: 400}  # 4 signed up, but has no follows yet
+    stable = {user: ns - STABLE_EDGE_NS for user, ns in settled.items()}
+    written, allowed = {0: 2, 1: 1}, np.array([2, 3, 4, 5])
+    arrivals = Arrivals.of(6, stable, first={0: 100, 1: 399}, last={0: 250, 1: 399})
+    assert final_readers(population, written, allowed, arrivals) == [2], "there at both of 0's posts; nobody saw 1's"
+    arrivals = Arrivals.of(6, stable, first={0: 99, 1: 400}, last={0: 250, 1: 400})
+    assert sorted(final_readers(population, written, allowed, arrivals)) == [2, 5], (
+        "nobody saw 0's first, 2 did the last"
+    )

@@ -38,7 +38,16 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_posts_and_sign_ups_of_all_processes_count(run: RunDirectory) -> None:
     written = read_written(run)
-    assert (set(written.posts), written.joined, written.first_ts_us) == ({3, 5}, {9}, 10_000_000)
+    assert (set(written.posts), set(written.joined), written.first_ts_us) == ({3, 5}, {9}, 10_000_000)
+
+
+def test_an_authors_first_and_last_post_and_the_end_of_an_import_are_told(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run").create()
+    written_by(run, "locust-0", op(1, OpKind.POST, 3, 12.0), op(2, OpKind.IMPORT, 9, 7.0), op(3, OpKind.POST, 3, 11.0))
+    written_by(run, "locust-1", op(4, OpKind.POST, 3, 10.0), op(5, OpKind.IMPORT, 8, 7.0, OpOutcome.FAIL))
+    written = read_written(run)
+    assert (written.first_ns, written.last_ns) == ({3: 10 * NS_PER_S}, {3: 12 * NS_PER_S})
+    assert written.settled == {9: 7 * NS_PER_S}
 
 
 def test_times_are_those_of_our_clock(run: RunDirectory) -> None:
