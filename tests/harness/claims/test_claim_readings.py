@@ -20,7 +20,7 @@ from harness.claims.model import (
     Run,
     Threshold,
 )
-from harness.claims.readings import Finding, Standing, exit_code_of, finding_of, meets, read
+from harness.claims.readings import Finding, Standing, exit_code_of, finding_of, is_told, meets, read
 from harness.core.verdict import Check, CheckKind, Outcome
 
 RUN, BENCH, CONTRACT = Run("steady-peak"), Benchmark("tiers"), Conformance()
@@ -118,6 +118,13 @@ def test_of_a_benchmark_that_was_run_several_times_the_median_counts():
     assert (made.value, made.outcome, made.reason) == (0.81, PASS, "median of 0.6, 0.9, 0.81")
     found = {BENCH: Measured(command="", results=[*results, {}])}
     assert read(Figure("ratio", Field(BENCH, "value"), ">= 0.8"), found).outcome is UNSURE
+
+
+def test_what_was_run_less_often_than_it_is_now_does_not_answer():
+    figure = Figure("ratio", Field(Benchmark("tiers", times=3), "value"), ">= 0.8")
+    for count, answers in ((0, False), (1, False), (3, True), (4, True)):
+        older = Measured(command="", results=[{"value": 0.9}] * count)
+        assert is_told(figure, figure.of.source, older) is answers
 
 
 def test_missing_an_absolute_figure_says_nothing_and_meeting_it_does():

@@ -78,15 +78,6 @@ async def test_what_does_not_tell_a_figure_that_is_read_now_is_measured_again(tm
     assert again.asked == ["python -m benchmarks.tiers"]
 
 
-async def test_what_was_run_less_often_than_now_is_measured_again(tmp_path):
-    once = {"ratio": 1.0, "figures": {"optional_first": 0.5, "recovery_s": 1.0}}
-    await run(tmp_path, "C19", fake=Fake(results=[once]))
-    thrice, kept = Fake(results=[once] * 3), Fake()
-    assert await run(tmp_path, "C19", fake=thrice, resume=True) == ["C19 reproduced"]
-    assert await run(tmp_path, "C19", fake=kept, resume=True) == ["C19 reproduced"]
-    assert (thrice.asked, kept.asked) == (["python -m benchmarks.overload"], [])
-
-
 async def test_nothing_is_measured_after_a_fault_that_could_not_be_undone(tmp_path):
     fake = Fake(problem="a fault could not be undone", exit_code=int(ExitCode.RESIDUE))
     with pytest.raises(ResidueError, match="tiers"):
