@@ -10,6 +10,7 @@ In a phase with a fault that has no witness no threshold passes: nothing is know
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from harness.judge.trial import Trial, doubted
 
 EVIDENCE = 5
 _MS = 1e6
+_DETAIL = re.compile(r'"detail":\s*"((?:[^"\\]|\\.)*)')
+"""of a problem document, of which a history keeps the first 200 bytes only"""
 
 
 def judge_slos(trial: Trial, slos: tuple[Slo, ...]) -> Iterator[Check]:
@@ -231,10 +234,19 @@ def _evidence(trial: Trial, threshold: Threshold, rows: str, values: dict[str, A
     at = trial.case.at
     return [
         f"{kind} of user {user} in {region}, due at {at(due)}: "
-        + (f"{outcome}, status {status} {error}".rstrip() if failures else format_duration(value / NS_PER_S))
+        + (f"{outcome}, {_answered(status, error)}" if failures else format_duration(value / NS_PER_S))
         + (f" (post {post})" if post else "")
         for value, due, kind, user, region, post, outcome, status, error in found
     ]
+
+
+def _answered(status: int, error: str) -> str:
+    """What became of a request: "status 503: no worker answers", by the detail of a problem document if it has one."""
+    if not status:
+        return error or "no answer"
+    said = error.removeprefix("status ").removeprefix(str(status)).strip()
+    detail = _DETAIL.search(said)
+    return f"status {status}: {detail[1] if detail else said}".removesuffix(": ")
 
 
 def _judge_target(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, check: Check) -> Check:

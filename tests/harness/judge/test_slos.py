@@ -137,6 +137,23 @@ def test_failures_as_number_and_share(made):
     assert share.unit == "share"
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (503, "status 503", "fail, status 503"),
+        (503, '503 {"type":"x","detail":"no worker answers","status":503,"mo', "fail, status 503: no worker answers"),
+        (502, "502 <h1>Bad Gateway</h1>", "fail, status 502: <h1>Bad Gateway</h1>"),
+        (0, "ConnectionRefusedError: [Errno 111]", "fail, ConnectionRefusedError: [Errno 111]"),
+        (0, "", "fail, no answer"),
+    ],
+)
+def test_a_failure_tells_once_what_was_answered(made, status, error, told):
+    h = reads(made)
+    h.read(1, [], at=1.0, outcome=OpOutcome.FAIL, status=status, error=error)
+    [check] = judged(h, "feed_read", "failures == 0")
+    assert check.evidence == [f"feed of user 1 in us-east, due at 1.000 s: {told}"]
+
+
 def test_a_share_takes_samples_and_tells_the_bound_reached(made):
     one, rare, half = judged(reads(made), "feed_read", "failures <= 1%", "failures < 0.001%", "failures <= 0.5%")
     assert one.verdict is Outcome.PASS
