@@ -27,8 +27,9 @@ feedstorm suite cache-kill --prove         # does it pass, and fail when it has 
 ```
 
 This page is generated: `feedstorm scenarios --markdown > docs/catalogue.md`. A scenario with the tag `draft` was not
-yet seen to pass on the sound stack; it is in no tag that runs unattended, and says no time. What is said to make a
-scenario fail has been seen to do so, unless it says otherwise.
+yet seen to pass on the sound stack; it is in no tag that runs unattended. *Takes* is a whole run, as measured on two
+cores; `>` means that nobody has measured it: its phases alone take that long. What is said to make a scenario fail has
+been seen to do so, unless it says otherwise.
 """
 
 
@@ -107,12 +108,16 @@ def print_scenarios(scenarios: Iterable[Scenario], console: Console) -> None:
     table.add_column("tags", min_width=7)
     table.add_column("takes", no_wrap=True, justify="right")
     table.add_column("what it shows; real size -> size here")
+    guessed = False
     for scenario in scenarios:
+        guessed |= time_text(scenario).startswith(">")
         tags = Text(" ".join(scenario.tags), style="yellow" if DRAFT in scenario.tags else "")
         real = f"{scenario.catalogue.real} -> " if scenario.catalogue else ""
         shows = Group(Text(scenario.about), Text(f"{real}{brief_size(scenario)}", style="dim"))
         table.add_row(Text(scenario.name, style="bold"), tags, time_text(scenario), shows)
     console.print(table)
+    if guessed:
+        console.print(Text("> its phases take that long; nobody has measured the whole run", style="dim"))
 
 
 def markdown(scenarios: Sequence[Scenario]) -> str:

@@ -53,6 +53,7 @@ def test_the_table_fits_and_says_what_people_look_for(width: int) -> None:
     [first] = [line for line in lines if line.startswith("sse-storm ")]
     assert "nightly" in first
     assert first.split()[2:4] == [">", "50"]  # nobody has said how long it takes: its phases and warm-up
+    assert "> its phases take that long" in told
 
 
 def test_they_come_in_the_order_of_the_catalogue() -> None:
