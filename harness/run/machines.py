@@ -293,20 +293,30 @@ class Master:
         self.port = meeting.port
         self.tls, self._certificate = master_tls()
         self._meeting = meeting
+        self._is_complete = False
         self._changed = asyncio.Event()
 
     async def wait(self, say: Callable[[str], None], timeout_s: float = JOIN_TIMEOUT_S) -> None:
-        """Wait until all workers have joined. Raises UnavailableError when they do not, or one goes meanwhile."""
+        """Wait until all workers are there; who goes meanwhile may come again, from then on nobody joins any more.
+
+        Raises UnavailableError when they do not come in time.
+        """
         wanted = self._meeting.workers
         try:
             async with asyncio.timeout(timeout_s):
-                while len(self.machines) < wanted:
-                    say(f"waiting for workers at {self._meeting.host}:{self.port}: {len(self.machines)} of {wanted}")
+                while len(present := self._present) < wanted:
+                    say(f"waiting for workers at {self._meeting.host}:{self.port}: {len(present)} of {wanted}")
                     await self._changed.wait()
                     self._changed.clear()
         except TimeoutError:
-            joined = len(self.machines)
-            raise UnavailableError(f"{joined} of {wanted} workers joined within {timeout_s:g} s") from None
+            there = len(self._present)
+            raise UnavailableError(f"{there} of {wanted} workers joined within {timeout_s:g} s") from None
+        self.machines, self._is_complete = present, True
+
+    @property
+    def _present(self) -> list[Machine]:
+        """Who joined and has not gone."""
+        return [machine for machine in self.machines if not machine.is_lost]
 
     async def join(self, request: web.Request) -> web.WebSocketResponse:
         """One worker, from its first word until its link ends."""
@@ -322,6 +332,7 @@ class Master:
         self.machines.append(machine)
         self._changed.set()
         await machine.serve()
+        self._changed.set()
         await link.close()
         return socket
 
@@ -338,7 +349,7 @@ class Master:
             reason = f"a worker runs 1 to {MOST_WORKERS} processes, not {hello.processes}"
         elif hello.version != VERSION:
             reason = f"the master speaks version {VERSION} of the link, not {hello.version}"
-        elif len(self.machines) >= self._meeting.workers:
+        elif self._is_complete or len(self._present) >= self._meeting.workers:
             reason = "the run has all its workers"
         if reason:
             await link.tell(Refused(reason))

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,26 @@ async def test_a_worker_that_is_one_too_many_is_sent_away() -> None:
     async with master(MEETING) as taking, joined(taking):
         with pytest.raises(LinkLost, match="the run has all its workers"):
             await work(offer(taking), print)
+
+
+async def test_a_worker_that_goes_before_all_have_joined_can_be_replaced() -> None:
+    said: list[str] = []
+    async with master(replace(MEETING, workers=2)) as taking:
+        waiting = asyncio.create_task(taking.wait(said.append, WAIT_S))
+        first = asyncio.create_task(work(offer(taking), print))
+        await until(lambda: bool(said) and said[-1].endswith("1 of 2"), "one has joined")
+        first.cancel()
+        await until(lambda: said[-1].endswith("0 of 2"), "it has gone")
+        others = [asyncio.create_task(work(offer(taking), print)) for _ in range(2)]
+        await waiting
+        assert [machine.is_lost for machine in taking.machines] == [False, False]
+        others[0].cancel()
+        await until(lambda: any(machine.is_lost for machine in taking.machines), "one of them has gone")
+        with pytest.raises(LinkLost, match="the run has all its workers"):
+            await work(offer(taking), print)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(first, *others, return_exceptions=True)
 
 
 async def test_a_worker_loads_only_what_it_was_allowed_to(
