@@ -53,8 +53,6 @@ def make_plan(
     panel = _spread(rng(scenario.seed, "panel"), ordinary, spec.panel - len(hyper), names)
     others = np.setdiff1d(ordinary, panel)
     posters = _posters(population, others, scenario.seed) if joined and scenario.load.asks_for("posts") else others[:0]
-    reading = joined and scenario.load.asks_for("reads")
-    readers = _spread(rng(scenario.seed, "readers"), others, min(MAX_READERS, len(others)) if reading else 0, names)
     early = population.celebrities[: len(spec.celebrities)] if scenario.load.asks_for("celebrity_posts") else ()
     plan = LoadPlan(
         seed=scenario.seed,
@@ -70,7 +68,7 @@ def make_plan(
         newcomers=spec.newcomers,
         panel=_members([*hyper, *panel], names),
         posters=_members(posters, names),
-        readers=_members(readers, names),
+        readers=_members(_readers(scenario, others, names), names),
         listeners=_members(choose_listeners(population, spec, scenario.seed, names), names),
         fetch_ratio=spec.fetch_ratio,
         reconnect_jitter_s=spec.reconnect_jitter_s,
@@ -147,6 +145,11 @@ def _ordinary(population: Population) -> Ints:
     found: Ints = np.flatnonzero(ordinary)
     everybody = np.arange(len(population.celebrities), population.users)
     return found if len(found) else np.setdiff1d(everybody, np.asarray(population.late, dtype=np.int64))
+
+
+def _readers(scenario: Scenario, users: Ints, regions: Sequence[str]) -> Ints:
+    wanted = scenario.population.joined == "all" and scenario.load.asks_for("reads")
+    return _spread(rng(scenario.seed, "readers"), users, min(MAX_READERS, len(users)) if wanted else 0, regions)
 
 
 def _posters(population: Population, users: Ints, seed: int) -> Ints:

@@ -141,13 +141,6 @@ class LoadPlan(msgspec.Struct, kw_only=True, frozen=True):
         """End of the last phase relative to t0."""
         return self.phases[-1].end_ns
 
-    def phase_at(self, offset_ns: int) -> str:
-        """Name of the phase at `offset_ns` from t0; before all: the first one, after all: the last one."""
-        for phase in self.phases:
-            if offset_ns < phase.end_ns:
-                return phase.name
-        return self.phases[-1].name
-
     def read_tokens(self) -> dict[int, str]:
         """User -> token. Empty when the plan names no tokens file."""
         if not self.tokens:

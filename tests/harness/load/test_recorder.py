@@ -1,4 +1,4 @@
-"""What a load process says of its last seconds: nothing from before load began."""
+"""What a load process says of its last seconds: nothing from before load began; and the phase of each op."""
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
 from harness.core.op import Op, OpKind, OpOutcome
@@ -51,4 +51,14 @@ def test_the_warm_up_is_load(make_plan_of) -> None:
     recorder = Recorder(plan, "locust-0")
     recorder.start(now_ns() - plan.phases[0].start_ns)
     assert recorder.recent_status()["seconds"] > 0
+    recorder.close()
+
+
+def test_what_is_due_before_all_phases_or_after_them_is_of_the_first_or_the_last(make_plan_of) -> None:
+    bounds = (("warmup", -5, 0), ("baseline", 0, 15), ("fault", 15, 35))
+    phases = tuple(PlanPhase(name, start * NS_PER_S, end * NS_PER_S) for name, start, end in bounds)
+    recorder = Recorder(make_plan_of(phases=phases), "locust-0")
+    recorder.start(7)
+    names = [recorder.phase(7 + s * NS_PER_S) for s in (-9, -1, 0, 14, 15, 99)]
+    assert names == ["warmup", "warmup", "baseline", "baseline", "fault", "fault"]
     recorder.close()
