@@ -27,6 +27,8 @@ USERS = 60
 MIX = {"feed": 0.7, "post": 0.04, "profile": 0.13, "like": 0.13}
 PEAK = Load(seconds=1.5, connections=16)
 TRIES = 3
+MOST_LATE_MS = 100.0
+"""what the client sends later than that says how little time the machine had, and nothing of the api"""
 
 
 async def fill(region: ApiRegion) -> str:
@@ -105,19 +107,24 @@ async def test_twice_the_load_is_carried_and_left_behind(region: ApiRegion) -> N
     goodputs = []
     for _ in range(TRIES):  # other tests take processor time away, now more, now less
         before = peak
-        seen = await overload(region, asked, 2 * peak["ok_per_s"])
+        seen, levels = await overload(region, asked, 2 * peak["ok_per_s"])
         peak = (await offer_once(region, asked, PEAK))["all"]
+        if says_nothing(seen, before["ok_per_s"], peak["ok_per_s"]):
+            continue
+        look(seen, levels)
         for unit in ("ok_per_s", "ok_per_cpu_s"):
             goodputs.append(seen["all"][unit] / min(before[unit], peak[unit]))
         if max(goodputs) > 0.6:
             break
+    if not goodputs:
+        pytest.skip("others took the machine, each time")
     assert max(goodputs) > 0.6, goodputs
     peaks = (before["ok_per_s"], peak["ok_per_s"])
     await survive_a_retry_storm(region, asked, 3 * max(peaks), min(peaks) / 4)
 
 
-async def overload(region: ApiRegion, asked: list[Ask], rate_per_s: float) -> dict[str, Any]:
-    """Offer too much for a while, wait until nothing is left out any more. Returns what was answered."""
+async def overload(region: ApiRegion, asked: list[Ask], rate_per_s: float) -> tuple[dict[str, Any], list[float]]:
+    """Offer too much for a while, wait until nothing is left out any more. What was answered, and the levels."""
     before = await region.stored()
     levels: list[float] = []
     watching = asyncio.create_task(watch(region, levels))
@@ -125,6 +132,23 @@ async def overload(region: ApiRegion, asked: list[Ask], rate_per_s: float) -> di
     watching.cancel()
     with suppress(asyncio.CancelledError):
         await watching
+
+    async def is_calm() -> bool:
+        return await measured(region, "feed_overload_level") == 0 == await measured(region, "feed_overload_waiting")
+
+    await eventually(is_calm, "nothing is left out any more", 20)
+    posted = (await region.stored())["posts"] - before["posts"]
+    assert posted == seen["post"]["statuses"]["201"]  # what was refused had no effect
+    return seen, levels
+
+
+def says_nothing(seen: dict[str, Any], before_per_s: float, after_per_s: float) -> bool:
+    """Whether the client itself was late, or the load no overload, as the peak was measured while others were busy."""
+    return seen["client"]["late_ms"]["p95"] > MOST_LATE_MS or after_per_s > 1.3 * before_per_s
+
+
+def look(seen: dict[str, Any], levels: list[float]) -> None:
+    """What was answered is what an overloaded api should answer."""
     everything = seen["all"]
     assert everything["ok_ms"]["p50"] < 400, seen  # all 800 connections in a queue would make it a second and more
     assert everything["ok_ms"]["p99"] < 2000, seen
@@ -134,14 +158,6 @@ async def overload(region: ApiRegion, asked: list[Ask], rate_per_s: float) -> di
     assert refused(seen["profile"]) > refused(seen["feed"]), seen
     assert max(levels) >= 1
     assert (seen["feed"]["reduced"] > 0) == (max(levels) >= 2)  # pages of 20 instead of 50, and they say so
-    posted = (await region.stored())["posts"] - before["posts"]
-    assert posted == seen["post"]["statuses"]["201"]  # what was refused had no effect
-
-    async def is_calm() -> bool:
-        return await measured(region, "feed_overload_level") == 0 == await measured(region, "feed_overload_waiting")
-
-    await eventually(is_calm, "nothing is left out any more", 20)
-    return seen
 
 
 async def survive_a_retry_storm(region: ApiRegion, asked: list[Ask], storm_per_s: float, usual_per_s: float) -> None:
