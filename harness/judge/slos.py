@@ -90,6 +90,8 @@ def shown(threshold: Threshold, value: float) -> float:
 
 def shown_unit(threshold: Threshold) -> str:
     """The unit of a check's value and bound."""
+    if threshold.aggregation == "failures" and not threshold.unit:
+        return "failures"
     return {"ns": "ms", "%": "share"}.get(threshold.unit, threshold.unit)
 
 

@@ -134,7 +134,7 @@ def test_failures_as_number_and_share(made):
     assert number.evidence[0] == "feed of user 1 in us-east, due at 0.000 s: fail, status 503"
     assert share.verdict is Outcome.PASS
     assert strict.verdict is Outcome.FAIL
-    assert share.unit == "share"
+    assert (number.unit, share.unit) == ("failures", "share")
 
 
 @pytest.mark.parametrize(
