@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self.buffer = b""
         self.ask: Ask | None = None
         self.due_s = 0.0
-        self.retries = 0
+        self.retries = self.phase = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
     def send(self, ask: Ask, due_s: float, retries: int) -> None:
         """Begin an exchange; `retries`: how often it may be tried again."""
         assert self.transport is not None
-        self.ask, self.due_s, self.retries = ask, due_s, retries
+        self.ask, self.due_s, self.retries, self.phase = ask, due_s, retries, self.client.phases
         self.transport.write(self.client.wire[ask.head + ask.body])
 
     def data_received(self, data: bytes) -> None:
@@ -169,7 +169,7 @@ class Client:
         """of each request of an open loop, how long after it was due it went out"""
         self.troubled_s = 0.0
         """when the phase's last answer came that was none, or a refusal, or a reduced one; time.monotonic()"""
-        self.under_way = 0
+        self.under_way = self.phases = 0
         self.is_closed_loop = self.is_over = False
         self._random = random.Random(plan.seed)
         self._weights = list(np.cumsum([ask.weight for ask in plan.asks]))
@@ -205,6 +205,10 @@ class Client:
         now_s, ask = time.monotonic(), connection.ask
         if ask is None:
             return
+        if connection.phase != self.phases:  # it comes after its phase was over, and belongs to none
+            connection.ask = None
+            self.free.append(connection)
+            return
         if not self.kinds[ask.kind].answered(head, now_s - connection.due_s, not self.is_over):
             self.troubled_s = now_s
         connection.ask = None
@@ -219,9 +223,11 @@ class Client:
         """A connection broke; it is replaced when more are needed."""
         self.opened -= 1
         if connection.ask is not None:
+            if connection.phase != self.phases:
+                return
             self.under_way -= 1
             self.troubled_s = time.monotonic()
-            tally = self.kinds.setdefault(connection.ask.kind, Tally())
+            tally = self.kinds[connection.ask.kind]
             tally.statuses[0] = tally.statuses.get(0, 0) + 1
         elif connection in self.free:
             self.free.remove(connection)
@@ -229,6 +235,7 @@ class Client:
     async def phase(self, load: Load) -> dict[str, Any]:
         """One phase; ends when all it sent is answered, or a few seconds later."""
         self.kinds, self.late_s, self.is_over, self.load = {}, [], False, load
+        self.under_way, self.phases = 0, self.phases + 1
         await self.open(load.connections)
         began_s, began_cpu_s = time.monotonic(), time.process_time()
         self.troubled_s = began_s
