@@ -81,6 +81,7 @@ class Offer:
 async def work(offer: Offer, say: Callable[[str], None]) -> None:
     """Join the master, do its work, return when it has everything. Raises UnavailableError, UsageError."""
     async with aiohttp.ClientSession(trust_env=False) as http:
+        say(f"looking for a master at {offer.address}, for {CONNECT_S:g} s at most")
         socket = await _connected(http, offer)
         async with socket:
             link = Link(socket)

@@ -355,8 +355,10 @@ async def test_nobody_ends_the_encryption_on_the_way() -> None:
 
 async def test_a_server_that_is_no_master_is_said_to_be_none(small_feed: SmallFeed) -> None:
     port = int(small_feed.url.rpartition(":")[2])
+    said: list[str] = []
     with pytest.raises(UnavailableError, match="is no master of a run: it does not encrypt"):
-        await work(Offer("127.0.0.1", port, 1, MEETING.secret), print)
+        await work(Offer("127.0.0.1", port, 1, MEETING.secret), said.append)
+    assert said == [f"looking for a master at 127.0.0.1:{port}, for 60 s at most"]
 
 
 @asynccontextmanager
