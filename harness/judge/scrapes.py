@@ -89,6 +89,11 @@ def distribution(
     return Distribution(tuple(sorted(buckets.items())), total) if found else None
 
 
+def shown_by(scrapes: Iterable[Scrape], name: str) -> bool:
+    """Whether any scrape has a series of that metric."""
+    return any(series.startswith(name) for scrape in scrapes for series, _, _ in parse(scrape.text))
+
+
 def _matches(tags: Labels, wanted: Mapping[str, str]) -> bool:
     have = dict(tags)
     return all(have.get(k) == v for k, v in wanted.items())

@@ -18,7 +18,7 @@ from harness.core.clock import NS_PER_S
 from harness.core.units import format_duration
 from harness.core.verdict import Check, CheckKind, Outcome
 from harness.judge import scrapes
-from harness.judge.case import Phase, Window
+from harness.judge.case import Case, Phase, Window
 from harness.judge.delays import Delay
 from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
@@ -105,7 +105,23 @@ def _missing(trial: Trial, slo: Slo) -> str:
         return f"skipped: target {trial.case.profile.name} lacks feed/new"
     if slo.metric == "import" and not able.imports:
         return f"skipped: target {trial.case.profile.name} lacks imports"
-    return ""
+    return _foreign_metric(trial.case, slo)
+
+
+def _foreign_metric(case: Case, slo: Slo) -> str:
+    """Why a metric cannot be judged that another target than this one was written with; empty: it can.
+
+    A target that the scenario is written for has to show its metrics, or nothing is known of them.
+    """
+    name, own = slo.metric.removeprefix("target:"), case.profile.name == case.scenario.target
+    if (
+        own
+        or name == slo.metric
+        or not any(scrape.text for scrape in case.scrapes)
+        or scrapes.shown_by(case.scrapes, name)
+    ):
+        return ""
+    return f"skipped: target {case.profile.name} has no metric {name}; it is one of target {case.scenario.target}"
 
 
 def where(chosen: Selection, phase: Phase) -> tuple[str, dict[str, Any]]:

@@ -226,15 +226,26 @@ def test_the_targets_own_metrics(made):
         Scrape(phase="calm", at="start", region=HOME, at_ns=0, text=text),
         Scrape(phase="calm", at="end", region=HOME, at_ns=9, text=ends),
     ]
-    p99, mean, missing = (
+    p99, mean, foreign = (
         judged(h, "target:rebuild_seconds", "p(99) <= 50ms")
         + judged(h, "target:rebuild_seconds{region:us-east}", "avg <= 20ms")
         + judged(h, "target:nothing", "max <= 1s")
     )
     assert (p99.verdict, p99.observations) == (Outcome.PASS, 200)
     assert mean.value == pytest.approx(20.0)
-    assert missing.verdict is Outcome.INCONCLUSIVE
+    assert foreign.skipped
+    assert foreign.reason == "skipped: target made has no metric nothing; it is one of target reference"
+    h.scenario = msgspec.structs.replace(h.scenario, target="made")
+    [missing] = judged(h, "target:nothing", "max <= 1s")
+    assert (missing.verdict, missing.skipped) == (Outcome.INCONCLUSIVE, False)
     assert "no nothing" in missing.reason
+
+
+def test_of_a_target_that_answers_no_scrape_nothing_is_known(made):
+    h = made({1: [7]})
+    h.scrapes = [Scrape(phase="calm", at=at, region=HOME, at_ns=0, text="") for at in ("start", "end")]
+    [unknown] = judged(h, "target:nothing", "max <= 1s")
+    assert (unknown.verdict, unknown.skipped) == (Outcome.INCONCLUSIVE, False)
 
 
 def due_in_calm(made, failures=0, **witness):
