@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reference_server.api.overload.limiter import BURST_WAIT_S, STANDING_AFTER_S, STANDING_WAIT_S, Limiter
+from reference_server.api.overload.limiter import BURST_WAIT_S, PRESSED_S, STANDING_AFTER_S, STANDING_WAIT_S, Limiter
 from reference_server.api.overload.routes import FEED, LIKE, POST, PROFILE
 
 READ, WRITE, STANDARD, OPTIONAL = FEED.lane, POST.lane, PROFILE.lane, LIKE.lane
@@ -119,25 +119,32 @@ async def test_a_post_pushes_a_read_out_but_not_the_other_way_round() -> None:
     await entered(*reads)
 
 
-async def test_writes_leave_room_for_reads_that_wait_in_a_standing_queue() -> None:
+async def test_writes_have_an_eighth_for_a_while_after_a_read_was_turned_away() -> None:
     limiter = filled(40, WRITE)
     while limiter.try_enter(READ):
         pass
-    reads = list(waiters(limiter, *[READ] * 4))
-    await entered(*reads)
-    limiter.sweep(time.monotonic() + STANDING_AFTER_S + 0.01)
-    assert limiter.is_standing
-    new = list(waiters(limiter, *[READ] * 10))
-    await entered(*new)
     assert limiter.in_flight == 40  # 28 of them write
+    reads = list(waiters(limiter, *[READ] * 40))
+    now_s = time.monotonic()
+    await entered(*reads)
+    limiter.sweep(now_s)
+    assert limiter.has_room(WRITE)  # it would push a read out
+    assert not limiter.has_room(READ)
+    limiter.sweep(now_s + 0.02)
     assert not limiter.has_room(WRITE)
-    assert await limiter.wait(WRITE) is False  # and pushes out nobody
-    for _ in range(10):
-        limiter.leave(WRITE)  # 18 are left, more than a quarter
-    assert (await entered(*new)).count(True) == 10
-    assert limiter.waiting == 0
-    limiter.leave(READ)
-    assert limiter.try_enter(WRITE)  # no read waits any more
+    assert await limiter.wait(WRITE) is False
+    assert limiter.waiting == 40  # nobody was pushed out
+    for _ in range(24):
+        limiter.leave(WRITE)
+    assert (await entered(*reads)).count(True) == 24
+    assert limiter.has_room(WRITE)  # four are left, five may be
+    limiter.sweep(now_s + BURST_WAIT_S + 0.02)
+    assert (limiter.in_flight, limiter.waiting) == (40, 0)  # the other reads have waited too long
+    limiter.set_limit(100)
+    limiter.sweep(now_s + BURST_WAIT_S + 0.04)
+    assert sum(limiter.try_enter(WRITE) for _ in range(100)) == 12 - 4
+    limiter.sweep(now_s + BURST_WAIT_S + 0.05 + PRESSED_S)
+    assert sum(limiter.try_enter(WRITE) for _ in range(100)) == 100 - 40 - 8
 
 
 async def test_one_who_leaves_the_queue_takes_no_slot_with_him() -> None:
