@@ -16,7 +16,7 @@ import msgspec
 
 from harness.core.errors import UsageError, nearest
 from harness.core.load_rates import LOAD, Load, load_problems
-from harness.core.rate_shapes import Rate, peak_per_s
+from harness.core.rate_shapes import Rate, highest_per_s, peak_per_s
 from harness.core.scenario import Scenario
 from harness.core.units import parse_rate_per_s
 
@@ -49,10 +49,10 @@ class Knob:
         return population.may_listen / population.listeners if self.name == LISTENERS else float("inf")
 
     def amount(self, factor: float) -> float:
-        """How much that is: streams, or arrivals a second of all rates it turns, each at its peak."""
+        """How much that is: streams, or arrivals a second, all rates it turns at their highest within the phases."""
         if self.name == LISTENERS:
             return max(1, round(self.scenario.population.listeners * factor))
-        return factor * sum(peak_per_s(rate) for rate in self._rates.values())
+        return factor * sum(highest_per_s(rate, self.scenario.duration_s) for rate in self._rates.values())
 
     def at(self, factor: float) -> Scenario:
         """The scenario with that much. Raises UsageError when its other numbers do not permit it."""
@@ -76,15 +76,25 @@ def find_knob(name: str, scenario: Scenario) -> Knob:
     """The knob of that name. Raises UsageError when there is none, or nothing for it to turn."""
     if name not in KNOBS:
         raise UsageError(f"--find: unknown {name!r}{nearest(name, KNOBS)}")
+    if scenario.load.signup_curve:
+        raise UsageError(
+            "--find: load.signup_curve has everybody join within a step, however short; "
+            "--set load.signup_curve=false --set load.signups=RATE"
+        )
     if name == LISTENERS:
         if not scenario.population.listeners:
             raise UsageError(f"--find {name}: scenario {scenario.name} has no listeners")
         return Knob(name, scenario)
-    if name == RATES and (scenario.load.trace is not None or scenario.load.signup_curve):
-        raise UsageError("--find rates: load.trace and load.signup_curve say by themselves what arrives; name one rate")
+    if name == RATES and scenario.load.trace is not None:
+        raise UsageError("--find rates: load.trace says by itself what arrives; name one rate")
     if not _rates_of(scenario.load, name):
         raise UsageError(f"--find {name}: scenario {scenario.name} has no such load; --find one of its own")
-    return Knob(name, scenario)
+    knob = Knob(name, scenario)
+    if not knob.amount(1):
+        raise UsageError(
+            f"--find {name}: nothing of it arrives within a step of {scenario.duration_s:g}s; a longer --for"
+        )
+    return knob
 
 
 def grown(rate: Rate, factor: float) -> Rate:

@@ -10,6 +10,7 @@ A shape tells its count: the integral of its rate from 0 on. Arrivals come where
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +43,10 @@ class Constant(_Shape, kw_only=True, frozen=True, tag="constant"):
         """The highest rate."""
         return self.rate_per_s
 
+    def highest_per_s(self, until_s: float) -> float:
+        """The highest rate from 0 to then."""
+        return self.rate_per_s
+
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
         return self.rate_per_s * at_s
@@ -64,6 +69,11 @@ class Ramp(_Shape, kw_only=True, frozen=True, tag="ramp"):
     def peak_per_s(self) -> float:
         """The highest rate."""
         return max(self.from_per_s, self.to_per_s)
+
+    def highest_per_s(self, until_s: float) -> float:
+        """The highest rate from 0 to then."""
+        climbed = min(1.0, max(0.0, (until_s - self.at_s) / self.over_s))
+        return max(self.from_per_s, self.from_per_s + (self.to_per_s - self.from_per_s) * climbed)
 
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
@@ -88,6 +98,10 @@ class Spike(_Shape, kw_only=True, frozen=True, tag="spike"):
     peak_per_s: float
     at_s: float
     for_s: float
+
+    def highest_per_s(self, until_s: float) -> float:
+        """The highest rate from 0 to then."""
+        return self.peak_per_s if self.at_s < until_s else self.base_per_s
 
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
@@ -114,6 +128,10 @@ class Sine(_Shape, kw_only=True, frozen=True, tag="sine"):
         """The highest rate."""
         return self.mean_per_s + self.amplitude_per_s
 
+    def highest_per_s(self, until_s: float) -> float:
+        """The highest rate from 0 to then."""
+        return self.mean_per_s + self.amplitude_per_s * math.sin(2 * math.pi * min(0.25, until_s / self.period_s))
+
     def count(self, at_s: Floats) -> Floats:
         """Integral of the rate from 0 to these times."""
         wave = self.amplitude_per_s * self.period_s / (2 * np.pi)
@@ -139,6 +157,11 @@ Rate = float | Constant | Ramp | Spike | Sine
 def peak_per_s(rate: Rate) -> float:
     """The highest rate."""
     return rate if isinstance(rate, int | float) else rate.peak_per_s
+
+
+def highest_per_s(rate: Rate, until_s: float) -> float:
+    """The highest rate from the first phase on until then."""
+    return rate if isinstance(rate, int | float) else rate.highest_per_s(until_s)
 
 
 def mean_per_s(rate: Rate, length_s: float) -> float:

@@ -47,6 +47,16 @@ def test_one_rate_grows_and_the_others_stay():
     assert knob.amount(0.5) == 50
 
 
+def test_an_amount_is_what_arrives_within_the_phases():
+    later = Load(posts_per_s=Spike(base_per_s=10, peak_per_s=100, at_s=20, for_s=60))
+    assert find_knob("load.posts", scenario(later)).amount(3) == 30
+    soon = Load(posts_per_s=Spike(base_per_s=10, peak_per_s=100, at_s=19, for_s=60), reads_per_s=40)
+    assert find_knob(RATES, scenario(soon)).amount(1) == 140
+    never = Load(posts_per_s=Spike(base_per_s=0, peak_per_s=100, at_s=25, for_s=60))
+    with pytest.raises(UsageError, match="nothing of it arrives within a step of 20s"):
+        find_knob("load.posts", scenario(never))
+
+
 def test_streams_grow_up_to_one_a_user_who_may_listen():
     knob = find_knob(LISTENERS, scenario(listeners=300))
     assert knob.at(1.337).population.listeners == 401
@@ -79,8 +89,9 @@ def test_the_share_of_listeners_over_http2_stays():
         ("load.likes", MIXED, "--find load.likes: scenario x has no such load"),
         (RATES, Load(), "--find rates: scenario x has no such load"),
         (LISTENERS, MIXED, "--find population.listeners: scenario x has no listeners"),
-        (RATES, Load(posts_per_s=1, trace=Trace(path="t.csv")), "say by themselves what arrives"),
-        (RATES, Load(posts_per_s=1, signup_curve=True), "say by themselves what arrives"),
+        (RATES, Load(posts_per_s=1, trace=Trace(path="t.csv")), "says by itself what arrives"),
+        (RATES, Load(posts_per_s=1, signup_curve=True), "everybody join within a step"),
+        ("load.posts", Load(posts_per_s=1, signup_curve=True), "everybody join within a step"),
     ],
 )
 def test_there_must_be_something_to_turn(name, load, problem):

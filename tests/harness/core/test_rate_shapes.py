@@ -4,12 +4,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
 from harness.core.load_rates import Load
-from harness.core.rate_shapes import EVEN, Constant, Ramp, Shape, Sine, Spike, is_even, mean_per_s, peak_per_s
+from harness.core.rate_shapes import (
+    EVEN,
+    Constant,
+    Ramp,
+    Shape,
+    Sine,
+    Spike,
+    highest_per_s,
+    is_even,
+    mean_per_s,
+    peak_per_s,
+)
 from harness.core.scenario import parse_scenario
 
 MINUTE = [{"name": "first", "duration": "20s"}, {"name": "second", "duration": "40s"}]
@@ -180,6 +191,7 @@ def per_s(shape: Shape, at_s: float) -> float:
             return mean + amplitude * np.sin(2 * np.pi * max(at_s, 0.0) / period)
 
 
+@settings(deadline=None)
 @given(shapes())
 def test_the_count_is_the_integral_of_the_rate(shape):
     at_s = np.linspace(-10, 90, 10_001)
@@ -191,3 +203,12 @@ def test_the_count_is_the_integral_of_the_rate(shape):
     assert (np.diff(told) >= -1e-9 * max(1.0, told[-1])).all()
     assert rate.max() <= peak_per_s(shape) * (1 + 1e-12)
     assert mean_per_s(shape, 90.0) == pytest.approx((told[-1] - told[1000]) / 90, rel=1e-6, abs=1e-6)
+
+
+@settings(deadline=None)
+@given(shapes(), times)
+def test_the_highest_rate_until_then_is_reached_and_never_exceeded(shape, until_s):
+    tried = [*np.linspace(0, until_s, 500, endpoint=False).tolist(), np.nextafter(until_s, 0)]
+    tried += [at_s for at_s in (getattr(shape, "at_s", 0.0), getattr(shape, "period_s", 0.0) / 4) if at_s < until_s]
+    assert highest_per_s(shape, until_s) == pytest.approx(max(per_s(shape, at_s) for at_s in tried), abs=1e-6)
+    assert highest_per_s(7, until_s) == 7
