@@ -113,13 +113,9 @@ def _foreign_metric(case: Case, slo: Slo) -> str:
 
     A target that the scenario is written for has to show its metrics, or nothing is known of them.
     """
-    name, own = slo.metric.removeprefix("target:"), case.profile.name == case.scenario.target
-    if (
-        own
-        or name == slo.metric
-        or not any(scrape.text for scrape in case.scrapes)
-        or scrapes.shown_by(case.scrapes, name)
-    ):
+    name, answered = slo.metric.removeprefix("target:"), [scrape for scrape in case.scrapes if scrape.text]
+    foreign = name != slo.metric and case.profile.name != case.scenario.target
+    if not foreign or not answered or scrapes.shown_by(answered, name):
         return ""
     return f"skipped: target {case.profile.name} has no metric {name}; it is one of target {case.scenario.target}"
 
