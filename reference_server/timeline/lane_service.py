@@ -3,8 +3,8 @@
 rebuild(user) -> [gen, epoch, floor, upto, slots, horizon_us]  gen -1: do not publish; posts from before horizon_us may
                                                              be missing (0: none is)
 generation(user) -> gen                                      -1: what is cached does not count
-materialise(user, hot_ttl_s[, everything]) -> [added, renewed]  session mark, then what is owed, applied; renewed: what
-                                                             was cached of the user does not count any more
+materialise(user, hot_ttl_s[, everything]) -> added           session mark, then what is owed, applied, whoever had it
+                                                             written; what is cached may be another now
 subscribe(edge, [[user, since | null], ...]) -> [session, count, [[head, missed | null], ...]]
 unsubscribe(edge, [user, ...]) -> null                       bus_head(edge) -> [session, count]
 position() -> {"posts": id, "celeb": id}                     ping, metrics, stats
@@ -69,22 +69,24 @@ class LaneService:
         self._check(user)
         return NO_GEN if self.owner.cache is None else self.owner.cache.stand_by(user)
 
-    async def materialise(self, user: int, hot_ttl_s: float, everything: bool = False) -> list[Any]:
-        """Mark a session, then write what is owed. RpcError "unavailable" when the graph is away (the mark stays)."""
+    async def materialise(self, user: int, hot_ttl_s: float, everything: bool = False) -> int:
+        """Mark a session, then write what is owed; how many posts. What others handed over meanwhile is waited for too.
+
+        RpcError "unavailable" when the graph is away (the mark stays).
+        """
         self._check(user)
         fresh = self.merge.is_fresh(user)
         until_s = time.time() + hot_ttl_s
         if until_s - self.owner.activity.hot_until[user] > MARK_EVERY_S:
             self.owner.mark_hot(user, until_s)
-        if fresh and not everything:
-            return [0, False]
-        try:
-            settled = await self.merge.settle(user, everything=everything)
-        except GRAPH_FAILED as error:
-            raise RpcError("unavailable", f"graph: {error}") from error
-        if settled.added:
-            await self.owner.wait_applied(self.owner.index.next - 1)
-        return [settled.added, settled.is_renewed]
+        added = 0
+        if everything or not fresh:
+            try:
+                added = await self.merge.settle(user, everything=everything)
+            except GRAPH_FAILED as error:
+                raise RpcError("unavailable", f"graph: {error}") from error
+        await self.owner.wait_applied(self.owner.handed_over.get(user, 0))
+        return added
 
     async def subscribe(self, edge: str, wanted: list[tuple[int, int | None]]) -> list[Any]:
         """Presence, then what is owed, then head and what was missed: nothing falls between."""

@@ -15,7 +15,6 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,15 +43,6 @@ _UNPUSHED = "unpushed"
 """number in the log: 1 while users with a session may be owed posts"""
 
 
-class Settled(NamedTuple):
-    """What a merge brought."""
-
-    added: int
-    """posts written"""
-    is_renewed: bool
-    """what was cached of the user was dropped: it did not tell that posts are missing"""
-
-
 class ColdMerge:
     """Settles what one lane owes to its users."""
 
@@ -73,8 +63,8 @@ class ColdMerge:
         activity, now_s = self._owner.activity, time.time()
         return activity.is_covered(user, now_s) and now_s - float(activity.merged_at[user]) < FRESH_S
 
-    async def settle(self, user: int, *, everything: bool = False) -> Settled:
-        """Write what is owed. The user must be marked active before.
+    async def settle(self, user: int, *, everything: bool = False) -> int:
+        """Write what is owed; how many posts. The user must be marked active before.
 
         When posts may have been dropped that were owed, what is cached goes too: only what is made from now on has the
         present horizon, and so gets them from the durable store.
@@ -97,7 +87,7 @@ class ColdMerge:
         COLD_MERGES.labels("done").inc()
         if dropped is not None:
             await asyncio.wait([dropped])
-        return Settled(len(numbers), dropped is not None)
+        return len(numbers)
 
     async def settle_all(self, users: Iterable[int], limit_s: float) -> None:
         """Settle what can be settled within the limit; the rest follows in the background, and is notified."""

@@ -107,6 +107,8 @@ class LaneOwner:
         self.history = wal.number("history")
         """last record of the bulk-loaded history: nothing up to it is owed to anybody"""
         self.merged: dict[int, int] = wal.merged()
+        self.handed_over: dict[int, int] = {}
+        """user -> newest record that a merge wrote"""
         self.reached: dict[bytes, Reached] = {}
         """posts whose pages are being written -> users that have them"""
         self._lane_users = np.asarray(index.users, np.uint32)
@@ -159,6 +161,7 @@ class LaneOwner:
             if post_id in self.reached:
                 self.reached[post_id].add(users)
             self._notices.append(Notice(new, post_id, users, owed=True))
+            self.handed_over[user] = new
             slots.append(slot)
         if slots:
             appends.slots(b"".join(slots), user)

@@ -165,13 +165,13 @@ class TimelineReader:
         if opens and lean and flags.fanout == "push":
             degraded = "reduced"
         elif opens:
-            is_changed = await self._open_session(place)
-            if is_changed is None:
-                degraded = "stale"
-            elif is_changed:
+            if await self._open_session(place):
+                # also when this added nothing: another read may have had written what `found` lacks
                 again = await self._look(place, False)
                 # the second look of one reader must not lose what the first one leased
                 found = again._replace(lease=again.lease or found.lease)
+            else:
+                degraded = "stale"
         if found.is_empty:
             found = await self._await_published(place)
         lease = found.lease
@@ -267,19 +267,19 @@ class TimelineReader:
         """Whether this process opened a session lately: what counts while the user's cache node is away."""
         return not place.cache.connected and self._opened_lately(place.user)
 
-    async def _open_session(self, place: _Place) -> bool | None:
-        """Whether the cached timeline is another now; None: the owner, or the graph behind it, does not answer."""
+    async def _open_session(self, place: _Place) -> bool:
+        """Have what is owed written, and a session opened; False: the owner, or the graph behind it, is silent."""
         owner = self._owners[place.lane]
         try:
-            added, is_renewed = await owner.call("materialise", place.user, HOT_MARK_S, timeout_s=SESSION_TIMEOUT_S)
+            added = await owner.call("materialise", place.user, HOT_MARK_S, timeout_s=SESSION_TIMEOUT_S)
         except _OWNER_FAILED:
-            return None
+            return False
         MATERIALISED.inc(added)
         if len(self._sessions) > 200_000:
             self._sessions.clear()
         self._sessions[place.user] = time.monotonic() + HOT_TTL_S
         place.cache.set(session_key(place.user), b"1", HOT_TTL_S)
-        return bool(added or is_renewed)
+        return True
 
     # --- owner and durable store
 

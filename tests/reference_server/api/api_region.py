@@ -212,9 +212,9 @@ class ApiRegion:
     async def _generation(self, user: int) -> int:
         return 1
 
-    async def _materialise(self, user: int, hot_ttl_s: int) -> list[Any]:
+    async def _materialise(self, user: int, hot_ttl_s: int) -> int:
         self.calls.append("materialise")
-        return [0, False]
+        return 0
 
     # --- what tests do
 

@@ -67,9 +67,9 @@ class Region:
         async def position() -> dict[str, str]:
             return self.lane_positions[lane]
 
-        async def materialise(user: int, hot_ttl_s: float, everything: bool) -> list[int]:
+        async def materialise(user: int, hot_ttl_s: float, everything: bool) -> int:
             self.caught_up.append((lane, user, everything))
-            return [0]
+            return 0
 
         path = self.settings.socket("us-east", f"lane-{lane}")
         self._servers.append(await rpc.serve(path, {"position": position, "materialise": materialise}))

@@ -37,8 +37,8 @@ async def test_while_posts_are_pulled_a_session_is_not_enough_and_a_stream_is(
     assert (lane.ids(7), lane.ids(8)) == ([], posts)
     assert not lane.merge.is_fresh(7)
     assert lane.merge.is_fresh(8)
-    assert await lane.service.materialise(7, 60) == [2, False]
-    assert await lane.service.materialise(8, 60) == [0, False]
+    assert await lane.service.materialise(7, 60) == 2
+    assert await lane.service.materialise(8, 60) == 0
     await lane.service.unsubscribe("fep-0", [8])
     posts.append(pull(lane, 1, [7, 8]))
     await lane.service.subscribe("fep-0", [[8, None]])  # what came meanwhile is merged, session or not

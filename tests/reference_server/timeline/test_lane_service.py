@@ -24,12 +24,12 @@ async def test_a_session_gets_what_cold_followees_posted_and_then_everything_at_
     lane = await open_lane().join()
     owed = [lane.post(1, hot=[1], cold=[7]) for _ in range(3)]
     assert lane.ids(7) == []
-    assert await lane.service.materialise(7, 60) == [3, False]
+    assert await lane.service.materialise(7, 60) == 3
     assert lane.ids(7) == owed
     assert lane.owner.applied == lane.owner.index.next - 1
     direct = lane.post(1, hot=[1], cold=[7])
     assert lane.ids(7) == [*owed, direct]
-    assert await lane.service.materialise(7, 60) == [0, False]
+    assert await lane.service.materialise(7, 60) == 0
 
 
 async def test_sessions_and_merges_survive_the_owner(open_lane: Open, graph: GraphStub) -> None:
@@ -42,8 +42,8 @@ async def test_sessions_and_merges_survive_the_owner(open_lane: Open, graph: Gra
     assert again.ids(7) == [owed]
     direct = again.post(1, hot=[1], cold=[7, 8])
     assert again.ids(7) == [owed, direct]
-    assert await again.service.materialise(7, 60) == [0, False]
-    assert await again.service.materialise(8, 60) == [2, False]
+    assert await again.service.materialise(7, 60) == 0
+    assert await again.service.materialise(8, 60) == 2
     assert again.ids(8) == [owed, direct]
 
 
@@ -54,7 +54,7 @@ async def test_a_session_that_lapsed_makes_the_user_owed_again(open_lane: Open, 
     lane.owner.activity.hot_until[7] = time.time() - 1
     post = lane.post(1, hot=[], cold=[7])
     assert lane.ids(7) == []
-    assert await lane.service.materialise(7, 60) == [1, False]
+    assert await lane.service.materialise(7, 60) == 1
     assert lane.ids(7) == [post]
 
 
@@ -70,7 +70,7 @@ async def test_a_merge_in_the_middle_of_a_post_with_many_pages_doubles_nothing(
         lane.owner.write([item], "celeb", "1-0")
 
     page(0, [3], last=False)
-    assert await lane.service.materialise(7, 60) == [1, False]
+    assert await lane.service.materialise(7, 60) == 1
     page(1, [7], last=True)
     assert lane.ids(7) == [post_id]
 
@@ -89,15 +89,15 @@ async def test_deleted_posts_are_not_owed(open_lane: Open, graph: GraphStub) -> 
     lane = await open_lane().join()
     post = lane.post(1, hot=[], cold=[7])
     lane.owner.write([Removal(post, Status.DELETED)], "posts", "9-0")
-    assert await lane.service.materialise(7, 60) == [0, False]
+    assert await lane.service.materialise(7, 60) == 0
 
 
 async def test_posts_of_followees_found_late_come_on_request(open_lane: Open, graph: GraphStub) -> None:
     lane = await open_lane().join()
     post = lane.post(1, hot=[1])
-    assert await lane.service.materialise(7, 60) == [0, False]
+    assert await lane.service.materialise(7, 60) == 0
     graph.follow(1, [7])
-    assert await lane.service.materialise(7, 60, True) == [1, False]
+    assert await lane.service.materialise(7, 60, True) == 1
     assert lane.ids(7) == [post]
 
 

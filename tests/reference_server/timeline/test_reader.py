@@ -93,6 +93,31 @@ async def test_readers_that_miss_together_publish_once(lane: OpenLane, make_read
     assert (await reader.read(USER, PLACE)).source == "cache"
 
 
+async def test_first_pages_asked_for_at_once_all_have_what_is_owed(
+    lane: OpenLane, make_reader: ReaderMaker, graph: GraphStub, memcached: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of them has it written; what the others had looked up by then lacks it."""
+    graph.follow(1, [USER], hot=False)
+    reader, settle = await connected(make_reader()), lane.merge.settle
+    lane.post(2, hot=[USER])
+    await reader.read(USER, PLACE)
+    await reader.settle()
+    lane.owner.activity.hot_until[USER] = 0.0
+    reader._sessions.clear()
+    assert memcached.send(b"md hot:7\r\n") == b"HD\r\n"
+    looked = asyncio.Barrier(2)
+
+    async def after_both_looked(user: int, *, everything: bool = False) -> int:
+        await looked.wait()
+        return await settle(user, everything=everything)
+
+    monkeypatch.setattr(lane.merge, "settle", after_both_looked)
+    owed = [lane.post(1, hot=[], cold=[USER]) for _ in range(3)]
+    await lane.applied()
+    views = await asyncio.gather(reader.read(USER), reader.read(USER))
+    assert [set(owed) <= set(ids_of(view.slots)) for view in views] == [True, True]
+
+
 @pytest.mark.parametrize("after", [None, PLACE], ids=["first page", "page of a walk begun in another region"])
 async def test_a_page_without_a_session_opens_one_and_brings_what_is_owed(
     lane: OpenLane,
@@ -106,7 +131,7 @@ async def test_a_page_without_a_session_opens_one_and_brings_what_is_owed(
     reader = await connected(make_reader())
     opened, open_session = [], reader._open_session
 
-    async def noticed(place: Any) -> bool | None:
+    async def noticed(place: Any) -> bool:
         opened.append(place.user)
         return await open_session(place)
 

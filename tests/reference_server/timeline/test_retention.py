@@ -136,7 +136,7 @@ async def test_what_is_owed_to_a_user_is_what_is_still_there(open_lane: Open, gr
         last = lane.post(7, hot=[], cold=[3])
     await lane.applied()
     await keeper.step(6 * DAY_S)
-    assert (await lane.merge.settle(3)).added == 2
+    assert await lane.merge.settle(3) == 2
     assert lane.ids(3)[-1] == last
     watermark = lane.owner.merged[3]
     assert lane.owner.wal.merged() == {3: watermark}
