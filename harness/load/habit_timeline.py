@@ -78,4 +78,4 @@ class HabitTimeline:
         try:
             self._fleet.lose(listener)
         except OSError as error:
-            self._fleet.bugs.append(f"listener {listener.user} could not vanish: {error}")
+            self._fleet.note_bug(f"listener {listener.user} could not vanish: {error}")

@@ -147,7 +147,7 @@ class StreamEngine:
         """A callback failed, by an error of ours: what it had to do for its listener was not done."""
         loop.default_exception_handler(context)
         if "future" not in context and (error := context.get("exception")) is not None:
-            self.fleet.note_bug(error)
+            self.fleet.note_bug(f"{type(error).__name__}: {error}")
 
     async def _end(self) -> None:
         """Close the streams and write everything."""
@@ -184,7 +184,7 @@ class StreamEngine:
 
     def _errors(self) -> list[str]:
         """Listeners that never had a stream, when there are any, and why attempts failed."""
-        errors = self.fleet.bugs[:5]
+        errors = self.fleet.bugs
         never = [listener for listener in self.fleet.listeners if not listener.ever_open]
         if not self._opening or not never:
             return errors

@@ -49,6 +49,8 @@ SWEEPS_A_ROUND = 20
 """a sweep looks for silence among one listener in so many"""
 KNOWN_EVENTS = 256
 """data of events that is remembered: all listeners of a post get the same"""
+MOST_BUGS = 20
+"""errors of ours that are remembered"""
 CLOSED_BY_US = "closed-by-us"
 VANISHED, DISCONNECTED = "vanished", "disconnected"
 """why streams of half-open listeners end, and those of a mass disconnect"""
@@ -245,11 +247,12 @@ class StreamFleet:
     def _attempted(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.note_bug(error)
+            self.note_bug(f"{type(error).__name__}: {error}")
 
-    def note_bug(self, error: BaseException) -> None:
-        """Remember an error of ours."""
-        self.bugs.append(f"{type(error).__name__}: {error}")
+    def note_bug(self, text: str) -> None:
+        """Remember an error of ours, if it is one of the first."""
+        if len(self.bugs) < MOST_BUGS:
+            self.bugs.append(text)
 
     def _schedule(self, listener: Listener, due_ns: int) -> None:
         heapq.heappush(self._due, (due_ns, next(self._order), listener))

@@ -26,6 +26,7 @@ from stream_stub import (
 from harness.core.clock import NS_PER_S, now_ns
 from harness.core.op import OpKind, OpOutcome, text_hash
 from harness.load.plan import LoadPlan, PlanPhase
+from harness.load.stream_fleet import MOST_BUGS
 
 TORN = b'id: here.1.999\nevent: new_post\ndata: {"type":"new_post","id":"torn"}\n'
 
@@ -298,15 +299,15 @@ sys.exit(stream_engine.main(sys.argv[1:]))
 
 @pytest.mark.slow
 async def test_an_error_of_ours_in_a_callback_is_one_of_the_process(server: StreamServer, tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, server.url, 3)
+    plan = make_plan(tmp_path, server.url, MOST_BUGS + 1)
     async with engine_process(plan, program=("-c", BROKEN)) as engine:
         engine.send(cmd="open")
-        await engine.wait(lambda s: s["open"] == 3)
+        await engine.wait(lambda s: s["open"] == MOST_BUGS + 1)
         await server.publish()
-        await engine.wait(lambda s: s["sent"] == 6)
+        await engine.wait(lambda s: s["sent"] == 2 * (MOST_BUGS + 1))
         engine.send(cmd="stop")
         await wait_done(engine)
-    assert generator_row(plan)["errors"] == ["RuntimeError: oops"] * 3
+    assert generator_row(plan)["errors"] == ["RuntimeError: oops"] * MOST_BUGS
 
 
 class ReferenceListener:
