@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from harness.claims.readings import Finding, Read, Standing, number
 from harness.core.verdict import Outcome
 from harness.report.markdown import plain
 
+SHARE = "share"
 MARKS = {
     Standing.REPRODUCED: ("✓", "green"),
     Standing.NOT_REPRODUCED: ("✗", "red"),
@@ -63,7 +65,8 @@ def _section(claim: Claim, finding: Finding | None) -> Iterator[str]:
     yield f"\n{finding.date}, {finding.machine}{others}; commit {finding.commit or 'unknown'}.\n"
     yield "| figure | measured | bound | |\n|---|--:|---|---|"
     for figure in finding.figures:
-        cells = (figure.label, value_text(figure), figure.bound if figure.decides else "told only", _remark(figure))
+        bound = bound_text(figure) if figure.decides else "told only"
+        cells = (figure.label, value_text(figure), bound, _remark(figure))
         yield f"| {' | '.join(map(_cell, cells))} |"
 
 
@@ -83,7 +86,22 @@ def value_text(figure: Read) -> str:
     """A figure with its unit: "21.4 ms", "4,312 looked at"; a dash when it is not known."""
     if figure.value is None:
         return "-"
+    if figure.unit == SHARE:
+        return _percent(figure.value)
     return f"{number(figure.value)} {figure.unit}".strip()
+
+
+def bound_text(figure: Read) -> str:
+    """The bound in the unit of the figure: ">= 98.7 %" for the share ">= 0.987"."""
+    if figure.unit != SHARE or "%" in figure.bound:
+        return figure.bound
+    return re.sub(r"\d+(\.\d+)?", lambda found: _percent(float(found[0])), figure.bound)
+
+
+def _percent(share: float) -> str:
+    """Three digits, and more where these would round up to all of it: 98.7 %, 99.9991 %."""
+    rough = number(100 * share)
+    return f"{100 * share:.6g} %" if rough == "100" and share < 1 else f"{rough} %"
 
 
 def measured_text(finding: Finding | None) -> str:
@@ -120,7 +138,7 @@ def why(finding: Finding) -> str:
     odd = [f for f in finding.figures if f.decides and f.outcome is worst]
     if finding.standing is Standing.REPRODUCED or not odd:
         return measured_text(finding)
-    return "; ".join(f"{f.label}: {value_text(f)} ({f.bound}) {f.reason}".rstrip() for f in odd)
+    return "; ".join(f"{f.label}: {value_text(f)} ({bound_text(f)}) {f.reason}".rstrip() for f in odd)
 
 
 def print_findings(claims: Sequence[Claim], findings: Mapping[str, Finding], console: Console) -> None:
