@@ -261,7 +261,7 @@ def contents(plan: LoadPlan, parts: Sequence[Part]) -> dict[str, bytes]:
         if user in listeners or any(shard.owns(user) for shard in shards)
     }
     files[TOKENS] = msgspec.json.encode(tokens)
-    if plan.operator_token_file:
+    if plan.operator_token_file and shards and plan.rates.moderations_per_s:
         files[OPERATOR] = plan.read_operator_token().encode()
     if plan.ca_file:
         files[AUTHORITY] = Path(plan.ca_file).read_bytes()

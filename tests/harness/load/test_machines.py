@@ -488,6 +488,17 @@ def test_a_worker_gets_the_tokens_of_its_own_users_only(make_plan_of: Any) -> No
     assert given[2] == {"9": "t9"}
 
 
+def test_only_who_may_have_to_moderate_gets_the_operators_token(make_plan_of: Any, tmp_path: Path) -> None:
+    token = tmp_path / "operator"
+    token.write_text("powerful")
+    locust, streams = [Part("locust", 0, 1)], [Part("streams", 0, 1)]
+    plan = laid_out(make_plan_of(rates=RATES, operator_token_file=str(token)))
+    assert machines.OPERATOR not in machines.contents(plan, locust + streams)
+    moderated = msgspec.structs.replace(plan, rates=msgspec.structs.replace(RATES, moderations_per_s=1.0))
+    assert machines.contents(moderated, locust)[machines.OPERATOR] == b"powerful"
+    assert machines.OPERATOR not in machines.contents(moderated, streams)
+
+
 @pytest.fixture
 def far_machine() -> Iterator[FarMachine]:
     with made_far_machine() as made:
