@@ -81,7 +81,7 @@ def parse_address(option: str, text: str) -> tuple[str, int]:
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, str(DEFAULT_PORT)
     host = host.strip("[]")
-    if not _is_host(host) or not port.isdigit() or int(port) > 65535:
+    if not _is_host(host) or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{option}: expected HOST or HOST:PORT, got {text!r}")
     return host, int(port)
 

@@ -101,7 +101,9 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert parse_address("HOST", text) == address
 
 
-@pytest.mark.parametrize("text", ["", ":1", "host:", "host:a", "host:65536", "[]:1", "http://host:1", "a b:1", "a:b:c"])
+@pytest.mark.parametrize(
+    "text", ["", ":1", "host:", "host:a", "host:²", "host:65536", "[]:1", "http://host:1", "a b:1", "a:b:c"]
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="expected HOST or HOST:PORT"):
         parse_address("HOST", text)
