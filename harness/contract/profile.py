@@ -142,6 +142,8 @@ class Profile(msgspec.Struct, kw_only=True, frozen=True):
     """what chaos may touch, by name; the keys beside `backend` are the backend's own"""
     fatal_together: list[list[str]] = []
     """groups of handles (names or patterns): random faults never take two of one group at once"""
+    names: dict[str, str] = {}
+    """what scenarios written for another target call a region or handle -> what it is called here"""
     start: Start | None = None
     missing: list[str] = []
     """parts the running target does without ("toxiproxy": no network faults)"""

@@ -150,7 +150,7 @@ _REGION: Keys = {
     "edge": ("edge", _optional_url),
 }
 _OPERATOR: Keys = {"token_file": ("operator_token_file", text)}
-_SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles", "operator")
+_SECTIONS = ("users", "start", "capabilities", "slo", "regions", "handles", "names", "operator")
 
 
 class _Problems(list[str]):
@@ -201,6 +201,13 @@ class _Problems(list[str]):
             handles[name] = dict(handle)
         return handles
 
+    def names(self, raw: Any) -> Fields:
+        """Names here by those elsewhere."""
+        names = dict(self._members("names", raw))
+        wrong = [name for name, here in names.items() if not isinstance(here, str) or not here]
+        self += [f"names.{name}: must be a name of this target, got {names[name]!r}" for name in wrong]
+        return {name: here for name, here in names.items() if name not in wrong}
+
     def _members(self, path: str, raw: Any) -> list[tuple[str, Any]]:
         if isinstance(raw, Mapping):
             return [(str(name), value) for name, value in raw.items()]
@@ -221,6 +228,7 @@ def parse_profile(raw: Mapping[str, Any], folder: Path) -> tuple[Fields, list[st
     fields |= problems.table("operator", raw.get("operator", {}), _OPERATOR)
     fields["regions"] = problems.regions(raw.get("regions", {}))
     fields["handles"] = problems.handles(raw.get("handles", {}))
+    fields["names"] = problems.names(raw.get("names", {}))
     if "start" in raw:
         start = _expand(raw["start"], str(folder).replace("{", "{{").replace("}", "}}"))
         fields["start"] = problems.table("start", start, _START, needs=("command",))

@@ -24,6 +24,7 @@ from harness.load.edge_list import check_edges
 from harness.record.run_directory import RunDirectory
 from harness.run.live_slos import parse_stop
 from harness.run.machines import Meeting
+from harness.run.names import in_words_of
 from harness.run.scenario_file import load_scenario
 from harness.run.stream_users import with_token_files
 
@@ -114,6 +115,7 @@ def read_request(
     if profile is not None:
         problems += _option_problems(profile, defects, flags)
     if scenario is not None and profile is not None:
+        scenario = in_words_of(scenario, profile.names)
         problems += _catalogue_problems(scenario, profile)
         problems += _problems(scenario, _with_named_links(profile, scenario), allow_hosts)
     if profile is not None and preset is not None:
