@@ -202,24 +202,24 @@ def print_verdict(
 
 
 def _together(checks: Sequence[Check]) -> list[list[Check]]:
-    """Checks in order; those of one name that passed share a row, whatever their phases."""
+    """Checks in order; those of one name that passed, or were skipped for one reason, share a row over their phases."""
     groups: dict[object, list[Check]] = {}
     for number, check in enumerate(checks):
-        alike = check.verdict == Outcome.PASS and not check.skipped
-        groups.setdefault(check.name if alike else number, []).append(check)
+        alike = (check.name, check.reason if check.skipped else "")
+        groups.setdefault(alike if check.skipped or check.verdict == Outcome.PASS else number, []).append(check)
     return list(groups.values())
 
 
 def _check_cells(same: Sequence[Check]) -> list[Text]:
     check = same[0]
+    phase = check.phase if len(same) == 1 else f"{len(same)} phases"
     if check.skipped:
         why = check.reason.removeprefix("skipped: ")
         told = f"{check.name}: {why}" if why else check.name
-        return [Text(word, style="dim") for word in ("–", told, check.phase, "skipped", "", "", "")]
+        return [Text(word, style="dim") for word in ("–", told, phase, "skipped", "", "", "")]
     mark = Text(MARK[check.verdict], style=STYLE[check.verdict])
     name = Text(check.name, style="" if check.verdict == Outcome.PASS else STYLE[check.verdict])
     seen = sum(c.observations for c in same)
-    phase = check.phase if len(same) == 1 else f"{len(same)} phases"
     cells = [phase, range_text(same), bound_text(check), machine_range_text(same), f"{seen:,}" if seen else ""]
     return [mark, name, *map(Text, cells)]
 

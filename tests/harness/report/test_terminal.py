@@ -115,6 +115,19 @@ def test_verdict_shows_failures_first_with_evidence_and_ends_with_one_line() -> 
     assert lines[-1] == "report: runs/x/report.html"
 
 
+def test_what_was_skipped_for_one_reason_in_several_phases_shares_a_row() -> None:
+    verdict = sample_verdict("pass", "")
+    lacking = msgspec.structs.replace(
+        verdict.checks[0], name="feed_new p(95)", skipped=True, reason="skipped: target x lacks feed/new"
+    )
+    checks = [msgspec.structs.replace(lacking, phase=phase) for phase in ("calm", "storm")]
+    other = msgspec.structs.replace(lacking, phase="end", reason="skipped: the run has no end")
+    made = console(terminal=False, width=120)
+    print_verdict(msgspec.structs.replace(verdict, checks=[*checks, other]), made)
+    rows = [line for line in text_of(made).splitlines() if "skipped" in line and "–" in line]
+    assert [row.split()[-3:] for row in rows] == [["2", "phases", "skipped"], ["end", "end", "skipped"]]
+
+
 @pytest.mark.parametrize("outcome", ["pass", "inconclusive"])
 def test_other_verdicts(outcome: str) -> None:
     made = console(terminal=False, width=120)
