@@ -97,12 +97,11 @@ POPULATION: dict[str, tuple[str, Parser]] = {
 
 def population_problems(population: Population) -> list[str]:
     """Keys that do not fit each other, each with its path."""
-    users, problems = population.users, []
-    for key in ("listeners", "panel"):
-        if getattr(population, key) > users:
-            problems.append(f"population.{key}: must be <= population.users ({users})")
-        elif population.late and getattr(population, key) > users - population.late:
-            problems.append(f"population.{key}: must be <= the users who have joined ({users - population.late})")
+    users, problems = population.users, listener_problems(population)
+    if population.panel > users:
+        problems.append(f"population.panel: must be <= population.users ({users})")
+    elif population.late and population.panel > users - population.late:
+        problems.append(f"population.panel: must be <= the users who have joined ({users - population.late})")
     for key in ("celebrities", "late_celebrities"):
         for i, count in enumerate(getattr(population, key)):
             if count >= users:
@@ -111,6 +110,23 @@ def population_problems(population: Population) -> list[str]:
         if getattr(population, key) and population.joined == "none":
             problems.append(f'population.{key}: needs population.joined = "all"; with "none" everybody is late')
     return problems + _number_problems(population) + _hyper_problems(population)
+
+
+def listener_problems(population: Population) -> list[str]:
+    """Whether more are to listen than may."""
+    most = max(0, population.may_listen)
+    if population.listeners <= most:
+        return []
+    never = {
+        "celebrities": len(population.celebrities),
+        "who have not joined": population.late,
+        "hyper-followers": len(population.hyper_followers) // 2,
+    }
+    told = "".join(f" - {count} {who}" for who, count in never.items() if count)
+    return [
+        f"population.listeners: must be <= {most}, the number of those who may listen "
+        f"({population.users} users{told}), got {population.listeners}"
+    ]
 
 
 def _number_problems(population: Population) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UsageError
-from harness.core.population import EDGES
+from harness.core.population import EDGES, listener_problems
 from harness.core.population import Population as PopulationSpec
 from harness.core.scenario import Scenario
 from harness.core.seeds import rng
@@ -118,11 +118,9 @@ def resolved(scenario: Scenario, population: Population) -> Scenario:
         late_celebrities=counts[early:],
     )
     joined = population.users - len(population.late)
-    problems = [
-        f"population.{key}: must be <= the number of nodes in the edge list ({joined})"
-        for key in ("listeners", "panel")
-        if getattr(spec, key) > joined
-    ]
+    problems = listener_problems(spec)
+    if spec.panel > joined:
+        problems.append(f"population.panel: must be <= the number of nodes in the edge list ({joined})")
     if problems:
         raise UsageError(problems)
     return msgspec.structs.replace(scenario, population=spec)

@@ -57,7 +57,17 @@ def test_a_fault_keeps_the_parameters_of_its_kind():
         ({"phase": [{"name": "a", "duration": "0s"}]}, "phase[0].duration", "longer than 0"),
         ({"phase": [{"name": "a"}]}, "phase[0].duration", "is required"),
         ({"load": {"celebrity_posts": "1/s"}}, "load.celebrity_posts", "needs population.celebrities"),
-        ({"population": {"users": 10, "listeners": 11}}, "population.listeners", "<= population.users"),
+        ({"population": {"users": 10, "listeners": 11}}, "population.listeners", "<= 10, the number of those who may"),
+        (
+            {"population": {"users": 20, "listeners": 18, "celebrities": [5, 4, 3]}},
+            "population.listeners",
+            "<= 17, the number of those who may listen (20 users - 3 celebrities), got 18",
+        ),
+        (
+            {"population": {"users": 50, "listeners": 46, "newcomers": 4, "panel": 5, "hyper_followers": [9, 8, 7]}},
+            "population.listeners",
+            "<= 45, the number of those who may listen (50 users - 4 who have not joined - 1 hyper-followers), got 46",
+        ),
         ({"population": {"users": 10, "panel": 8, "newcomers": 3}}, "population.panel", "who have joined (7)"),
         ({"population": {"users": 10, "newcomers": 11}}, "population.users", ">= the number of celebrities, late"),
         ({"population": {"newcomers": -1}}, "population.newcomers", "whole number >= 0"),

@@ -174,6 +174,7 @@ def test_resolved_scenario_has_the_size_of_the_edge_list(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         resolved(scenario, make_population(too_many, 1))
     assert len(caught.value.problems) == 2
+    assert caught.value.problems[0].startswith("population.listeners: must be <= 8, ")
 
 
 def test_only_self_follows_is_a_usage_error(tmp_path: Path) -> None:

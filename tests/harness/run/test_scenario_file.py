@@ -1,5 +1,7 @@
 """Scenario files are found by name or path, and `--set` reaches every key."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.core.errors import UsageError
@@ -23,6 +25,16 @@ def test_overrides_are_toml_values_or_plain_text(path):
     assert scenario.population.users == 300
     assert scenario.phases[0].duration_s == 5
     assert scenario.seed == 7
+
+
+def test_more_listeners_than_users_who_may_listen_are_refused_wherever_they_are_asked_for(path):
+    crowd = scenario_text() + "[population]\nusers = 100\ncelebrities = [9, 5]\nlisteners = 98\n"
+    Path(path).write_text(crowd)
+    assert load_scenario(path).population.listeners == 98
+    with pytest.raises(UsageError, match=r"listeners: must be <= 98, .* \(100 users - 2 celebrities\), got 99"):
+        load_scenario(path, ["population.listeners=99"])
+    with pytest.raises(UsageError, match=r"listeners: must be <= 48, .* \(50 users - 2 celebrities\), got 49"):
+        load_scenario(path, scale=0.5)
 
 
 def test_an_override_of_an_unknown_key_names_the_nearest(path):
