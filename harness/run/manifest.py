@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("feedstorm", "locust", "aiohttp", "httpx", "duckdb", "hdrhistogram", "msgspec", "numpy", "uvloop")
+CODE = ("chaos", "harness", "reference_server", "scenarios", "pyproject.toml")
+"""what of a checkout a run is made with: a scenario of one's own beside it changes nothing"""
+ROOT = Path(__file__).resolve().parents[2]
 GIT_TIMEOUT_S = 5
 
 
@@ -41,11 +44,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def git_state() -> dict[str, Any]:
-    """Head and dirty flag of the checkout feedstorm runs from; empty outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+def git_state(root: Path = ROOT) -> dict[str, Any]:
+    """Head of the checkout feedstorm runs from, and whether its code was changed; empty outside a checkout."""
     head = _git(root, "rev-parse", "HEAD")
-    return {"head": head, "dirty": bool(_git(root, "status", "--porcelain"))} if head else {}
+    return {"head": head, "dirty": bool(_git(root, "status", "--porcelain", "--", *CODE))} if head else {}
 
 
 def _git(root: Path, *words: str) -> str:
