@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from harness.core.clock import NS_PER_S, now_ns
-from harness.load.listener import Listener
 from harness.load.plan import LoadPlan
 from harness.load.stream_fleet import StreamFleet
 
@@ -51,6 +50,8 @@ class HabitTimeline:
         for timer in self._timers:
             timer.cancel()
         self._timers = []
+        if never := self._fleet.lose_no_more():
+            log.warning("%d half-open listeners never vanished: they had no stream from their moment on", never)
 
     @property
     def _until_ns(self) -> int:
@@ -64,7 +65,8 @@ class HabitTimeline:
             yield round(at_s * NS_PER_S), lambda: self._fleet.disconnect(self._listening.disconnect_ratio)
         for listener in self._fleet.half_open:
             share = float(self._randomness.random())
-            yield round(from_ns + share * (self._until_ns - from_ns)), lambda one=listener: self._lose(one)  # type: ignore[misc]
+            at_ns = round(from_ns + share * (self._until_ns - from_ns))
+            yield at_ns, lambda one=listener: self._fleet.lose(one)  # type: ignore[misc]
 
     def _timer(self, at_ns: int, act: Callable[[], None]) -> asyncio.TimerHandle:
         assert self._t0_ns is not None
@@ -73,9 +75,3 @@ class HabitTimeline:
 
     def _catch_up(self) -> None:
         self._fleet.be_late(False)
-
-    def _lose(self, listener: Listener) -> None:
-        try:
-            self._fleet.lose(listener)
-        except OSError as error:
-            self._fleet.note_bug(f"listener {listener.user} could not vanish: {error}")

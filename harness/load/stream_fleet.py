@@ -103,6 +103,8 @@ class StreamFleet:
         self._opening: dict[StreamConnection, None] = {}
         self._vanished: list[socket.socket] = []
         """connections that half-open listeners left behind"""
+        self._to_vanish: set[Listener] = set()
+        """half-open listeners who had no stream at their moment"""
         self._sweeps = 0
         self._stopping = False
 
@@ -209,11 +211,26 @@ class StreamFleet:
         return [listener for listener in self.listeners if self._ways.habit(listener) is Habit.HALF_OPEN]
 
     def lose(self, listener: Listener) -> None:
-        """The listener vanishes without a word, and comes back on another connection. Raises OSError."""
+        """The listener vanishes without a word, and comes back on another connection. One who has no stream now does so
+        as soon as he has one.
+        """
         connection = listener.connection
-        if connection is not None and connection.transport is not None:
+        if connection is None or connection.transport is None or not connection.opened:
+            self._to_vanish.add(listener)
+            return
+        self._to_vanish.discard(listener)
+        try:
             self._vanished.append(vanish(connection.transport.get_extra_info("socket")))
-            connection.close(VANISHED)
+        except OSError as error:
+            self.note_bug(f"listener {listener.user} could not vanish: {error}")
+            return
+        connection.close(VANISHED)
+
+    def lose_no_more(self) -> int:
+        """Nobody vanishes any more. Returns how many were to, and have had no stream since."""
+        never = len(self._to_vanish)
+        self._to_vanish.clear()
+        return never
 
     # --- one attempt
 
@@ -310,6 +327,8 @@ class StreamFleet:
         op.token = (connection.parser.first_event_id if connection.parser else None) or ""
         self._recorder.record(op)
         connection.due_ns = connection.sent_ns = 0  # 64 bytes a stream, of no use any more
+        if listener in self._to_vanish:
+            self.lose(listener)
 
     def events(self, connection: StreamConnection, events: list[SseEvent]) -> None:
         """Record events; they all arrived when the connection was last heard."""

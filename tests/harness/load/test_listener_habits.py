@@ -112,6 +112,39 @@ async def test_a_half_open_listener_leaves_its_stream_behind_and_resumes_on_anot
         assert [(op.user, op.error, op.token) for op in ends] == [(1, VANISHED, "here.1.3")]
 
 
+async def test_a_half_open_listener_who_is_away_at_his_moment_vanishes_as_soon_as_he_has_a_stream(
+    server: StreamServer, tmp_path: Path
+) -> None:
+    server.refusals, server.hold_refusals = [b""], True  # the first attempt has no answer
+    async with running(make_plan(tmp_path, server.url, 1, habits={0: Habit.HALF_OPEN}, listening=QUICK)) as run:
+        (listener,) = run.fleet.half_open
+        assert listener.connection is None
+        run.fleet.lose(listener)
+        await until(lambda: len(server.requests) == 1, "asked")
+        run.fleet.lose(listener)
+        held = listener.connection
+        assert held is not None
+        held.close("for the test")  # he did not vanish before he had a stream
+        await until(lambda: len(run.ops(OpKind.STREAM_OPEN)) == 3, "open, and open again")
+        assert [op.error for op in run.ops(OpKind.STREAM_OPEN)] == ["for the test", "", ""]
+        assert [op.error for op in run.ops(OpKind.STREAM_END)] == [VANISHED]
+        assert run.fleet.lose_no_more() == 0
+
+
+async def test_who_has_no_stream_until_the_end_is_told(
+    server: StreamServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.refusals, server.hold_refusals = [b""], True
+    plan = make_plan(tmp_path, server.url, 1, habits={0: Habit.HALF_OPEN})
+    async with running(plan) as run:
+        await until(lambda: len(server.requests) == 1, "asked")
+        timeline = HabitTimeline(run.fleet, plan, rng(1, "vanish"))
+        run.fleet.lose(run.fleet.listeners[0])
+        timeline.stop()
+        assert "1 half-open listeners never vanished" in caplog.text
+        assert run.fleet.lose_no_more() == 0
+
+
 async def test_a_mass_disconnect_loses_nothing(server: StreamServer, tmp_path: Path) -> None:
     async with running(make_plan(tmp_path, server.url, 40)) as run:
         await all_open(run, 40)
