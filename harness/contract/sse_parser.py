@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-MAX_LINE_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
+"""of a line, and of the data of an event"""
 MAX_RETRY_MS: Final = 10**18
 """a server may ask for a longer time; that is as good as never"""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -32,8 +33,8 @@ class SseEvent(NamedTuple):
     last_event_id: str
 
 
-class LineTooLong(ValueError):
-    """A line without end: not a server we can listen to."""
+class TooLong(ValueError):
+    """A line, or an event, without end: not a server we can listen to."""
 
 
 class SseParser:
@@ -62,11 +63,12 @@ class SseParser:
         self._rest = b""
         self._started = False
         self._after_cr = False
-        self._data: list[bytes] | None = None
+        self._data: bytearray | None = None
+        """each line of the event's data so far, with a line feed behind it"""
         self._type = b""
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """The events that `data` completes, in order. Raises LineTooLong."""
+        """The events that `data` completes, in order. Raises TooLong."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         if not self._started:
@@ -82,7 +84,10 @@ class SseParser:
         start, end = 0, len(data)
         while start < end:
             whole = _WHOLE.match(data, start) if self._data is None and not self._type else None
-            start = self._take_event(whole, events) if whole is not None else self._take_line(data, start, events)
+            if whole is not None and whole.end() - start <= MAX_BYTES:
+                start = self._take_event(whole, events)
+            else:
+                start = self._take_line(data, start, events)
             if start < 0:
                 break
         return events
@@ -99,13 +104,13 @@ class SseParser:
         match = _LINE_END.search(data, start)
         if match is None:
             self._rest = data[start:]
-            if len(self._rest) > MAX_LINE_BYTES:
-                raise LineTooLong(f"a line of more than {MAX_LINE_BYTES} bytes")
+            _bound(self._rest, "a line")
             return -1
         if match.end() == len(data) and data.endswith(b"\r"):
             self._after_cr = True  # a line feed that comes next belongs to this line end
         line = data[start : match.start()]
         if line:
+            _bound(line, "a line")
             self._take_field(line)
         else:
             self._dispatch(events)
@@ -116,8 +121,10 @@ class SseParser:
         value = value.removeprefix(b" ")
         if name == b"data":
             if self._data is None:
-                self._data = []
-            self._data.append(value)
+                self._data = bytearray()
+            self._data += value
+            _bound(self._data, "data of an event")
+            self._data += b"\n"
         elif name == b"event":
             self._type = value
         elif name == b"id":
@@ -131,10 +138,15 @@ class SseParser:
     def _dispatch(self, events: list[SseEvent]) -> None:
         """The empty line: the id takes effect; without data there is no event."""
         self.last_event_id = self._id
-        lines, event_type = self._data, self._type
+        data, event_type = self._data, self._type
         self._data, self._type = None, b""
-        if lines is not None:
-            events.append(SseEvent(_text(event_type) or "message", _text(b"\n".join(lines)), self._id))
+        if data is not None:
+            events.append(SseEvent(_text(event_type) or "message", _text(data[:-1]), self._id))
+
+
+def _bound(taken: bytes | bytearray, what: str) -> None:
+    if len(taken) > MAX_BYTES:
+        raise TooLong(f"{what} of more than {MAX_BYTES} bytes")
 
 
 def _milliseconds(digits: bytes) -> int:
@@ -143,5 +155,5 @@ def _milliseconds(digits: bytes) -> int:
     return int(digits or b"0") if len(digits) < len(str(MAX_RETRY_MS)) else MAX_RETRY_MS
 
 
-def _text(value: bytes) -> str:
+def _text(value: bytes | bytearray) -> str:
     return value.decode("utf-8", "replace")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 
-from harness.contract.sse_parser import LineTooLong, SseEvent, SseParser
+from harness.contract.sse_parser import SseEvent, SseParser, TooLong
 
 
 class EventStream:
@@ -99,7 +99,7 @@ class EventStream:
                 async with self._changed:
                     self._changed.notify_all()
             self.ended = "the server closed it"
-        except (httpx.HTTPError, LineTooLong) as error:
+        except (httpx.HTTPError, TooLong) as error:
             self.ended = f"{type(error).__name__}: {error}"
         self._events.put_nowait(None)
         async with self._changed:

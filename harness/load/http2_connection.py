@@ -10,7 +10,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
-from harness.contract.sse_parser import LineTooLong
+from harness.contract.sse_parser import TooLong
 from harness.core.clock import now_ns
 from harness.load.listener import Listener
 from harness.load.stream_connection import StreamConnection, StreamOwner
@@ -45,7 +45,7 @@ class Http2Connection(StreamConnection):
         try:
             for event in self._frames.receive_data(data):
                 self._take(event)
-        except (ProtocolError, BadResponse, LineTooLong) as error:
+        except (ProtocolError, BadResponse, TooLong) as error:
             self.close(f"protocol: {error}")
         self._send()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-from harness.contract.sse_parser import LineTooLong, SseEvent, SseParser
+from harness.contract.sse_parser import SseEvent, SseParser, TooLong
 from harness.core.clock import now_ns
 from harness.load.listener import Listener
 from harness.load.stream_response import BadResponse, Chunks, ResponseHead, StreamRequest, split_head
@@ -88,7 +88,7 @@ class StreamConnection(asyncio.Protocol):
                 if not self._accept(head):
                     return
             self._body(data)
-        except (BadResponse, LineTooLong) as error:
+        except (BadResponse, TooLong) as error:
             self.close(f"protocol: {error}")
 
     def _accept(self, head: ResponseHead) -> bool:

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from plain_sse_parser import interpret
 
-from harness.contract.sse_parser import MAX_LINE_BYTES, MAX_RETRY_MS, LineTooLong, SseEvent, SseParser
+from harness.contract.sse_parser import MAX_BYTES, MAX_RETRY_MS, SseEvent, SseParser, TooLong
 
 
 def parse(data: bytes, *cuts: int) -> tuple[list[SseEvent], str, str | None, int | None]:
@@ -114,9 +114,38 @@ def test_a_resumed_listener_starts_with_its_old_id() -> None:
 
 def test_a_line_without_end_is_refused() -> None:
     parser = SseParser()
-    parser.feed(b"x" * MAX_LINE_BYTES)
-    with pytest.raises(LineTooLong):
+    parser.feed(b"x" * MAX_BYTES)
+    with pytest.raises(TooLong, match=f"a line of more than {MAX_BYTES} bytes"):
         parser.feed(b"x")
+
+
+LINE = b"data: " + b"x" * 63 + b"\n"  # 64 bytes of data, with its line feed
+
+
+def test_an_event_without_end_is_refused() -> None:
+    parser = SseParser()
+    parser.feed(LINE * (MAX_BYTES // 64))
+    [event] = parser.feed(b"\n")
+    assert len(event.data) == MAX_BYTES - 1
+    parser.feed(LINE * (MAX_BYTES // 64))
+    with pytest.raises(TooLong, match=f"data of an event of more than {MAX_BYTES} bytes"):
+        parser.feed(b"data: 1\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "most"),
+    [
+        (b"data: %b\n", MAX_BYTES - 6),
+        (b"id: 1\nevent: e\ndata: %b\n\n", MAX_BYTES - 6),
+        (b"id: %b\nevent: e\ndata: x\n\n", MAX_BYTES - 4),
+        (b": %b\n", MAX_BYTES - 2),
+    ],
+)
+def test_what_is_too_long_is_so_however_it_is_cut(data: bytes, most: int) -> None:
+    for cuts in ((), (100_000, MAX_BYTES - 1, MAX_BYTES)):
+        parse(data % (b"x" * most), *cuts)
+        with pytest.raises(TooLong):
+            parse(data % (b"x" * (most + 1)), *cuts)
 
 
 def test_an_idle_parser_is_small() -> None:

@@ -140,6 +140,18 @@ async def test_event_data_that_is_not_json_is_a_failed_event(server: StreamServe
 
 
 @pytest.mark.slow
+async def test_a_stream_with_an_event_without_end_is_broken_and_resumed(server: StreamServer, tmp_path: Path) -> None:
+    async with running(make_plan(tmp_path, server.url, 1)) as run:
+        await until(lambda: run.fleet.open == 1, "open")
+        await server.publish()
+        await until(lambda: run.fleet.events_seen == 1, "an event")
+        await server.cut(b"data: and so on, and so on\n" * 60_000)
+        await until(lambda: len(run.ops(OpKind.STREAM_OPEN)) == 2, "open again")
+        [end] = run.ops(OpKind.STREAM_END)
+        assert end.error == "protocol: data of an event of more than 1048576 bytes"
+        assert [op.since for op in run.ops(OpKind.STREAM_OPEN)] == ["", "here.1.1"]
+
+
 async def test_a_stream_without_ids_counts_as_open_after_a_moment(server: StreamServer, tmp_path: Path) -> None:
     server.refusals = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"]
     server.hold_refusals = True
