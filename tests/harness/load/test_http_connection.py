@@ -165,7 +165,7 @@ def test_a_request_that_may_have_arrived_is_never_sent_again(answer: bytes) -> N
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "compressed body"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\n"
-            + gzip.compress(b"abc" * 50)[:12],
+            + gzip.compress(b"abc" * 50, mtime=0)[:12],
             "cut off, or too large",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nabc", "cut off"),
