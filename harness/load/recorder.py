@@ -21,6 +21,8 @@ RECENT_S = 5
 """what is shown of a run under way covers this many seconds"""
 MOST_SAMPLES = 2_000
 """latencies of one kind and region in a status line"""
+MOST_IN_ALL = 40_000
+"""latencies in a status line: with those of 100 s, 8 digits in µs, they take 360 KB of the line's 1 MiB"""
 
 
 class OpCounts:
@@ -62,13 +64,16 @@ class Recent:
     def status(self) -> dict[str, Any]:
         """As it appears in the status line: the ops that SLOs speak of, by kind and region; latencies ascending, in µs.
 
-        Of more than MOST_SAMPLES every second, third, ... latency is sent, the slowest always.
+        Of more than MOST_SAMPLES, or their share of MOST_IN_ALL, every second, third, ... latency is sent, the slowest
+        always.
         """
         ops: dict[str, dict[str, dict[str, Any]]] = {}
-        for kind, region in {key for second in self._seconds for key in second.ended if key[0] in OP_METRICS}:
+        ended_here = {key for second in self._seconds for key in second.ended if key[0] in OP_METRICS}
+        most = min(MOST_SAMPLES, max(1, MOST_IN_ALL // max(1, len(ended_here))))
+        for kind, region in ended_here:
             found = [s.ended[kind, region] for s in self._seconds if (kind, region) in s.ended]
             us = sorted(ns // 1000 for ended in found for ns in ended.latencies_ns)
-            step = -(-len(us) // MOST_SAMPLES) or 1
+            step = -(-len(us) // most) or 1
             failed = sum(ended.failed for ended in found)
             ops.setdefault(kind, {})[region] = {"ok": len(us), "failed": failed, "us": us[::-step][::-1]}
         start_ns = max(self._from_ns, self._seconds[0].start_ns)

@@ -39,6 +39,21 @@ async def child_process(
         await asyncio.shield(asyncio.ensure_future(end_group(process, grace_s)))
 
 
+async def read_lines(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
+    """The lines a child prints, until it closes its output. One of more than LINE_LIMIT_BYTES is left out, or its end
+    comes as a line: it does not keep the child from being heard.
+    """
+    assert process.stdout is not None
+    while True:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:
+            continue
+        if not line:
+            return
+        yield line
+
+
 async def end_group(process: asyncio.subprocess.Process, grace_s: float) -> None:
     """End the process and its group: close the pipe, SIGTERM, wait `grace_s`, SIGKILL."""
     if process.stdin is not None:

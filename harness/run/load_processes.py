@@ -24,7 +24,7 @@ from harness.core.clock import now_ns
 from harness.core.errors import UnavailableError
 from harness.load.plan import read_plan
 from harness.record.run_directory import RunDirectory
-from harness.run.child import child_process, log_tail
+from harness.run.child import child_process, log_tail, read_lines
 from harness.run.clock_watch import ClockWatch, ProcessClock
 from harness.run.load_parts import Part, share_out
 
@@ -141,8 +141,7 @@ class LoadProcess:
 
 async def follow(member: LoadProcess, process: asyncio.subprocess.Process) -> None:
     """Read status lines of a child until it closes its output."""
-    assert process.stdout is not None
-    async for line in process.stdout:
+    async for line in read_lines(process):
         member.take(line, now_ns())
     await process.wait()
     member.changed.set()

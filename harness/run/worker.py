@@ -26,7 +26,7 @@ from harness.core.errors import UnavailableError, UsageError
 from harness.core.scratch import scratch_folder
 from harness.load.plan import LoadPlan, read_plan, write_plan
 from harness.record.run_directory import RunDirectory
-from harness.run.child import child_process
+from harness.run.child import child_process, read_lines
 from harness.run.link import (
     HEARTBEAT_S,
     MOST_BYTES,
@@ -245,8 +245,7 @@ class _Work:
                 group.create_task(self._speak_for(name, process))
 
     async def _speak_for(self, name: str, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
+        async for line in read_lines(process):
             self._heard(name)
             await self._link.tell(Said(name, line.decode(errors="replace")))
         await process.wait()

@@ -1,23 +1,27 @@
-"""What a load process says of its last seconds: nothing from before load began; and the phase of each op."""
+"""What a load process says of its last seconds: nothing from before load began, and no more than fits into a line; and
+the phase of each op."""
+
+import msgspec
 
 from harness.core.clock import NS_PER_MS, NS_PER_S, now_ns
-from harness.core.op import Op, OpKind, OpOutcome
+from harness.core.op import OP_METRICS, Op, OpKind, OpOutcome
 from harness.load.plan import PlanPhase
-from harness.load.recorder import Recorder
+from harness.load.recorder import MOST_IN_ALL, MOST_SAMPLES, Recent, Recorder
+from harness.run.child import LINE_LIMIT_BYTES
 
 NO_WARMUP = (PlanPhase("warmup", 0, 0), PlanPhase("baseline", 0, 9 * NS_PER_S))
 
 
-def op(due_ns: int) -> Op:
+def op(due_ns: int, kind: OpKind = OpKind.FEED, region: str = "here", took_ns: int = NS_PER_MS) -> Op:
     return Op(
         id=0,
         session="s",
         user=1,
-        kind=OpKind.FEED,
-        region="here",
+        kind=kind,
+        region=region,
         due_ns=due_ns,
         sent_ns=due_ns,
-        done_ns=due_ns + NS_PER_MS,
+        done_ns=due_ns + took_ns,
         outcome=OpOutcome.OK,
     )
 
@@ -62,3 +66,29 @@ def test_what_is_due_before_all_phases_or_after_them_is_of_the_first_or_the_last
     names = [recorder.phase(7 + s * NS_PER_S) for s in (-9, -1, 0, 14, 15, 99)]
     assert names == ["warmup", "warmup", "baseline", "baseline", "fault", "fault"]
     recorder.close()
+
+
+def busy(kinds: list[OpKind], regions: int, each: int) -> Recent:
+    """So many ops of each kind in each region, all of them slow."""
+    recent = Recent()
+    for region in range(regions):
+        for kind in kinds:
+            slow = op(0, kind, f"region-{region}", took_ns=100 * NS_PER_S - 1)
+            for _ in range(each):
+                recent.add(slow)
+    return recent
+
+
+def test_all_kinds_of_ops_in_many_regions_fit_into_a_line() -> None:
+    kinds = [OpKind(kind) for kind in OP_METRICS]
+    told = busy(kinds, 10, 1 + MOST_SAMPLES // 2).status()
+    samples = [len(ended["us"]) for of_kind in told["ops"].values() for ended in of_kind.values()]
+    assert len(samples) == 10 * len(kinds)
+    assert min(samples) >= 100
+    assert sum(samples) <= MOST_IN_ALL
+    assert len(msgspec.json.encode(told)) < LINE_LIMIT_BYTES / 2
+
+
+def test_a_few_of_them_are_told_in_full() -> None:
+    told = busy([OpKind.FEED, OpKind.POST], 2, MOST_SAMPLES).status()
+    assert {len(ended["us"]) for of_kind in told["ops"].values() for ended in of_kind.values()} == {MOST_SAMPLES}

@@ -16,7 +16,7 @@ from harness.core.scenario import Stop
 from harness.load.plan import PlanPhase
 from harness.record.run_directory import RunDirectory
 from harness.run import ending as module
-from harness.run.child import child_process
+from harness.run.child import LINE_LIMIT_BYTES, child_process
 from harness.run.ending import Ending, StopWatch
 from harness.run.live_slos import parse_stop
 from harness.run.load_processes import LoadProcess, LoadProcesses, Pipe, follow
@@ -47,6 +47,14 @@ async def watched(script: str, folder: Path) -> AsyncIterator[tuple[LoadProcess,
         finally:
             watching.cancel()
     await asyncio.wait_for(following, 10)
+
+
+async def test_a_line_longer_than_any_status_is_left_out(tmp_path: Path) -> None:
+    script = f"head -c {2 * LINE_LIMIT_BYTES} /dev/zero; echo; echo {line('done')}"
+    async with child_process(["sh", "-c", script], tmp_path / "log", grace_s=0.2) as process:
+        member = LoadProcess("locust-0", "locust", Pipe(process), tmp_path / "log")
+        await asyncio.wait_for(follow(member, process), 10)
+        assert member.state == "done"
 
 
 def reported(watch: StopWatch, folder: Path, by_operator: bool = False) -> dict[str, Any]:
