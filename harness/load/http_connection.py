@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import httptools
 from gevent.monkey import get_original
 
+from harness.load.addresses import Address, look_up
+
 READ_BYTES = 1 << 16
 MOST_BODY_BYTES = 64 << 20
 _COMMON_LINES = 4
@@ -48,13 +50,15 @@ class HttpAnswer(NamedTuple):
 class HttpConnection:
     """A connection to a base URL, made when it is first needed.
 
-    `limit_s` bounds the wait for a connection, that for the beginning of an answer, and from there to its end. TLS
-    without `verify` takes any certificate, as Locust's fast client does.
+    `limit_s` bounds the look-up of the host's addresses, the wait for a connection to one of them, that for the
+    beginning of an answer, and from there to its end. Addresses are looked up once, and again when none takes a
+    connection. TLS without `verify` takes any certificate, as Locust's fast client does.
     """
 
     def __init__(self, base_url: str, limit_s: float, verify: bool = False) -> None:
         parts = urlsplit(base_url)
-        self._address = (parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        self._host, self._port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        self._addresses: list[Address] = []
         self._tls = _tls_context(verify) if parts.scheme == "https" else None
         self._prefix = parts.path.rstrip("/")
         self._common = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: feedstorm\r\nAccept-Encoding: identity\r\n"
@@ -95,17 +99,31 @@ class HttpConnection:
         if self._socket is not None and self._watched.poll(0):
             self.close()
         if self._socket is None:
-            sock = socket.create_connection(self._address, self._limit_s)
+            sock = self._reached()
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
-                    sock = self._tls.wrap_socket(sock, server_hostname=self._address[0])
+                    sock = self._tls.wrap_socket(sock, server_hostname=self._host)
             except BaseException:
                 sock.close()
                 raise
             self._watched.register(sock.fileno(), _STALE if self._tls is None else _TLS_STALE)
             self._socket, self._parser = sock, _AnswerParser()
         return self._socket
+
+    def _reached(self) -> socket.socket:
+        """A socket that is connected to the first address that takes it."""
+        addresses = self._addresses or look_up(self._host, self._port, self._limit_s)
+        self._addresses, refused = [], OSError(f"{self._host} has no address")
+        for address in addresses:
+            try:
+                sock = _connect(address, self._limit_s)
+            except OSError as error:
+                refused = error
+            else:
+                self._addresses = addresses
+                return sock
+        raise refused
 
     def _answer(self, sock: socket.socket) -> HttpAnswer:
         parser, deadline_s = self._parser, 0.0
@@ -201,6 +219,18 @@ class _AnswerParser:
             return
         self._status = status
         self.stays_open = self._http.should_keep_alive()
+
+
+def _connect(to: Address, limit_s: float) -> socket.socket:
+    family, address = to
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(limit_s)
+        sock.connect(address)
+    except BaseException:  # also when the greenlet is ended
+        sock.close()
+        raise
+    return sock
 
 
 def _unzipped(data: bytes, bits: int) -> bytes:

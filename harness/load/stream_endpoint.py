@@ -9,10 +9,13 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from harness.core.errors import UsageError
+from harness.core.errors import UnavailableError, UsageError
+from harness.load.addresses import Address, look_up
 from harness.load.plan import PlanRegion
 
 PATH = "/v1/stream"
+LOOK_UP_S = 5.0
+"""for the addresses of one server"""
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
@@ -20,7 +23,7 @@ class StreamEndpoint:
     """One kind of way into a region: the plain addresses of its servers, or its edge."""
 
     def __init__(self, urls: tuple[str, ...], tls: ssl.SSLContext | None = None) -> None:
-        """Raises UsageError for a URL that is none of that kind."""
+        """Raises UsageError for a URL that is none of that kind, UnavailableError when a host has no address."""
         scheme = "https" if tls else "http"
         parts = [urlsplit(url) for url in urls]
         for url, part in zip(urls, parts, strict=True):
@@ -31,14 +34,21 @@ class StreamEndpoint:
         self.host_headers = [part.netloc for part in parts]
         self.path = parts[0].path.rstrip("/") + PATH
         default = 443 if tls else 80
-        found = [socket.getaddrinfo(part.hostname, part.port or default, type=socket.SOCK_STREAM)[0] for part in parts]
+        found = [_address(part.hostname or "", part.port or default) for part in parts]
         self.family = found[0][0]
-        self.addresses = [address for _, _, _, _, address in found]
+        self.addresses = [address for _, address in found]
         self.is_loopback = str(self.addresses[0][0]).startswith("127.")
 
     def place(self, user: int, failures: int) -> int:
         """Which server it is for a listener: users are spread over them; where one fails, it goes on to the next."""
         return (scattered(user) + failures) % len(self.addresses)
+
+
+def _address(host: str, port: int) -> Address:
+    try:
+        return look_up(host, port, LOOK_UP_S)[0]
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"regions: no address of {host}, where streams are: {error}") from error
 
 
 def scattered(user: int) -> int:
