@@ -15,6 +15,7 @@ from harness.core.json_file import read_json
 from harness.record.run_directory import RunDirectory
 
 RUNS = Path("runs")
+LATEST = "latest"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -66,9 +67,8 @@ def find_runs(name: str, runs: Path = RUNS) -> list[Path]:
 
     Raises UsageError when there is none.
     """
-    for folder in (Path(), runs):
-        if (folder / name / "scenario.json").is_file():
-            return [folder / name]
+    if (one := _run_at(name, runs)) is not None:
+        return [one]
     for path in (Path(name), runs / name):
         pattern = path.name if any(letter in path.name for letter in "*?[") else f"{glob.escape(path.name)}-*"
         matching = path.parent.glob(pattern) if path.parent.is_dir() else ()
@@ -112,7 +112,12 @@ class _Judged(msgspec.Struct):
 
 def find_run(name: str, runs: Path = RUNS) -> Path:
     """The directory of a run: a path, a name under `runs`, or `latest`. Raises UsageError."""
-    for path in (Path(name), runs / name):
-        if (path / "scenario.json").is_file():
-            return path
+    if (one := _run_at(name, runs)) is not None:
+        return one
     raise UsageError(f"run {name!r}: no such run directory (a path, a name under {runs}/, or 'latest')")
+
+
+def _run_at(name: str, runs: Path) -> Path | None:
+    """Where the run of that name is. When the latest is a suite, `latest` is the last run in it."""
+    places = [Path(name), runs / name, *([runs / LATEST / LATEST] if name == LATEST else [])]
+    return next((path for path in places if (path / "scenario.json").is_file()), None)

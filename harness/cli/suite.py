@@ -24,16 +24,19 @@ from harness.core.json_file import write_json
 from harness.core.verdict import Outcome, Verdict
 from harness.judge.repeats import troubles_of
 from harness.judge.suites import Suite, SuiteRun
+from harness.record.manifest import Manifest
 from harness.record.run_directory import SUITE
+from harness.report import suite_page
 from harness.report import suites as report
 from harness.report.wording import headline
 from harness.run.load_parts import MOST_WORKERS, workers_problems
+from harness.run.manifest import circumstances
 from harness.run.request import RunRequest, read_request
-from harness.run.stages import heal_older_runs
+from harness.run.stages import heal_older_runs, link_latest
 from harness.selftest.matrix import cells_of
 
 DEFAULT_TAG = "ci"
-JUNIT, SUMMARY = "junit.xml", "summary.md"
+PAGE, JUNIT, SUMMARY = "index.html", "junit.xml", "summary.md"
 MOST_LISTED = 3
 Run = Callable[[RunRequest], Verdict]
 
@@ -65,6 +68,20 @@ class Options(NamedTuple):
     preset: str | None = None
     allow_hosts: tuple[str, ...] = ()
     workers: int = 1
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Those that were given, as people read them: name and value."""
+        named = [
+            ("Target", self.target or ""),
+            ("Preset", self.preset or ""),
+            ("Seed", "" if self.seed is None else str(self.seed)),
+            ("Scale", f"{self.scale:g}"),
+            ("Set", ", ".join(self.assignments)),
+            ("Workers", str(self.workers)),
+            ("Allowed hosts", ", ".join(self.allow_hosts)),
+        ]
+        return [(name, value) for name, value in named if value not in ("", "1")]
 
 
 @click.command()
@@ -98,8 +115,8 @@ def suite(
 ) -> None:
     """Run several scenarios one after the other: those of a tag, or those named.
 
-    All are checked before the first begins. The directory gets a run directory each, junit.xml, summary.md and
-    suite.json.
+    All are checked before the first begins. The directory gets a run directory each, index.html, junit.xml,
+    summary.md and suite.json.
 
     \b
     Examples:
@@ -113,7 +130,8 @@ def suite(
         raise UsageError(f"--out {out}: holds a suite already; choose another directory")
     chosen = list(dict.fromkeys(chosen_scenarios(names, tags)))
     options = Options(target, assignments, seed, scale, preset, allow_hosts, workers)
-    run_suite(plan_suite(chosen, directory, options, prove=prove), directory, fail_fast=fail_fast, as_json=as_json)
+    planned = plan_suite(chosen, directory, options, prove=prove)
+    run_suite(planned, directory, options.asked, fail_fast=fail_fast, as_json=as_json)
 
 
 def chosen_scenarios(names: Sequence[str], tags: Sequence[str]) -> list[str]:
@@ -179,17 +197,25 @@ def _request(name: str, out: Path, options: Options, failing: Failing | None = N
 
 
 def run_suite(
-    planned: Sequence[Planned], out: Path, *, fail_fast: bool = False, as_json: bool = False, run: Run = run_once
+    planned: Sequence[Planned],
+    out: Path,
+    asked: Sequence[tuple[str, str]] = (),
+    *,
+    fail_fast: bool = False,
+    as_json: bool = False,
+    run: Run = run_once,
 ) -> None:
     """Make the runs, tell of each as it ends and of all at the end, and end the command with the gravest exit code.
 
     A run that cannot be made is told and the next one made. One that leaves a fault behind ends the suite, as does
-    Ctrl-C: what was done so far is told and written first.
+    Ctrl-C: what was done so far is told and written first. `asked` is what the page says of the options.
     """
+    made = msgspec.convert(circumstances(), Manifest)
     suite, console = Suite(wanted=len(planned), ended="interrupted"), messages()
     out.mkdir(parents=True, exist_ok=True)
     heal_older_runs(out.parent)
     _write(suite, out)
+    link_latest(out)
     try:
         for one in planned:
             suite.runs.append(_made(one, run))
@@ -200,6 +226,7 @@ def run_suite(
         else:
             suite.ended = ""
     finally:
+        (out / PAGE).write_text(suite_page.render(suite, made, asked, out), encoding="utf-8")
         _show(suite, out, as_json)
     raise click.exceptions.Exit(suite.exit_code)
 

@@ -23,6 +23,11 @@ class Manifest(msgspec.Struct, kw_only=True):
     versions: dict[str, str] = {}
 
     @property
+    def started_text(self) -> str:
+        """When it was started, as people read it; empty: not known."""
+        return self.started.replace("T", " ").replace("+00:00", " UTC")
+
+    @property
     def machine_text(self) -> str:
         """The machine in a line: 2 cores, 24 GiB, AMD EPYC 7763."""
         parts = [f"{self.machine[key]} {unit}" for key, unit in _SIZES if self.machine.get(key)]

@@ -7,34 +7,20 @@ import hashlib
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.core.verdict import Check, CheckKind, Outcome
+from harness.core.verdict import CheckKind, Outcome
 from harness.judge.staleness import StalenessCurve
 from harness.report.charts import Bound, Metric, TimeFrame, percentile_chart, time_chart
+from harness.report.layout import TEMPLATES, environment, style, tallied
 from harness.report.run_data import Curve, PhaseWindow, Rows, RunData
 from harness.report.scales import milliseconds
 from harness.report.staleness_chart import PERIOD_COLOURS, StalenessPanel, staleness_panels
-from harness.report.svg import safe_colour
-from harness.report.wording import (
-    bound_text,
-    counted,
-    failing_first,
-    headline,
-    machine_sentences,
-    machine_text,
-    number,
-    sentences,
-    value_text,
-    with_unit,
-)
+from harness.report.wording import counted, failing_first, headline, machine_sentences, number, split_name
 
-TEMPLATES = Path(__file__).parent / "templates"
 KIND_TITLES = {
     CheckKind.STOP: "Stop conditions",
     CheckKind.SLO: "Service levels",
@@ -52,7 +38,6 @@ METRIC_TITLES = {
 }
 PHASE_COLOURS = {"baseline": "c0", "fault": "c1", "recovered": "c2"}
 _AGGREGATION = re.compile(r"(p\(\s*[0-9.]+\s*\)|med|avg|max)\s*<")
-_SELECTOR = re.compile(r"^([^{]*)(\{[^}]*\})?(.*)$", re.DOTALL)
 
 
 class Panel(msgspec.Struct):
@@ -100,13 +85,18 @@ def render(data: RunData) -> str:
     frame = TimeFrame(data.phases, data.faults)
     checks = failing_first(data.verdict.checks)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             run=data,
             verdict=data.verdict,
+            outcome=data.verdict.verdict,
+            title=data.verdict.scenario,
+            brand=data.name,
             headline=headline(data.verdict),
-            tally=_tally(data),
+            about=data.about,
+            versions=data.manifest.versions,
+            tally=tallied(counted(data.verdict.checks)),
             facts=_facts(data),
             troubles=[c for c in checks if c.verdict != Outcome.PASS and not c.skipped],
             groups=[(title, [c for c in checks if c.kind == kind]) for kind, title in KIND_TITLES.items()],
@@ -119,47 +109,11 @@ def render(data: RunData) -> str:
             machine_chart=_machine_chart(data, frame),
             counts=_flat(data.verdict.counts),
             commands=_commands(data),
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            style=style(),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=number,
-        ms=milliseconds,
-        sentences=sentences,
-        colour=safe_colour,
-        value=value_text,
-        bound=bound_text,
-        machine=machine_text,
-        share=lambda share: with_unit(share, "share"),
-        split_name=split_name,
-    )
-    return environment
-
-
-def split_name(check: Check) -> tuple[str, str, str]:
-    """A check's name in three: metric, selector in braces, the rest."""
-    match = _SELECTOR.match(check.name)
-    return (match[1], match[2] or "", match[3]) if match else (check.name, "", "")
-
-
-def _tally(data: RunData) -> list[tuple[str, int, float]]:
-    """Word, count and share of the checks, worst first."""
-    count = counted(data.verdict.checks)
-    total = sum(count.values()) or 1
-    words = ("fail", "inconclusive", "pass", "skipped")
-    return [(word, count[word], 100 * count[word] / total) for word in words if count[word]]
 
 
 def _facts(data: RunData) -> list[tuple[str, str]]:
@@ -167,7 +121,7 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
     facts = [
         ("Target", made.target),
         ("Seed", str(data.verdict.seed)),
-        ("Started", made.started.replace("T", " ").replace("+00:00", " UTC")),
+        ("Started", made.started_text),
         ("Length", f"{data.length_s:.0f} s" if data.phases else ""),
         ("Machine", made.machine_text),
         ("Commit", made.commit),

@@ -76,7 +76,7 @@ def print_suite(suite: Suite, folder: str, console: Console) -> None:
     console.print(table)
     said = Text.assemble(f"{suite.verdict.upper()} ", headline(suite), style=STYLE[suite.verdict])
     console.print(said, soft_wrap=True)
-    console.print(f"runs, junit.xml, summary.md: {folder}", soft_wrap=True, markup=False)
+    console.print(f"report: {folder}/index.html", soft_wrap=True, markup=False)
 
 
 def troubles(run: SuiteRun) -> str:

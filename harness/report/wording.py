@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -18,6 +19,7 @@ KINDS = (
     CheckKind.GENERATOR,
 )
 HOW_TO_LIST = "--all lists them"
+_SELECTOR = re.compile(r"^([^{]*)(\{[^}]*\})?(.*)$", re.DOTALL)
 
 
 def number_of(count: int, what: str) -> str:
@@ -37,7 +39,12 @@ def failing_first(checks: Iterable[Check]) -> list[Check]:
 
 def counted(checks: Iterable[Check]) -> Counter[str]:
     """How many checks passed, failed, were inconclusive or were skipped."""
-    return Counter("skipped" if c.skipped else str(c.verdict) for c in checks)
+    return Counter(map(word, checks))
+
+
+def word(check: Check) -> str:
+    """What became of a check, in a word."""
+    return "skipped" if check.skipped else str(check.verdict)
 
 
 def number(value: float) -> str:
@@ -49,6 +56,12 @@ def number(value: float) -> str:
         return f"{value:.3g}"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
     return f"{value:,.{digits}f}"
+
+
+def split_name(check: Check) -> tuple[str, str, str]:
+    """A check's name in three: metric, selector in braces, the rest."""
+    match = _SELECTOR.match(check.name)
+    return (match[1], match[2] or "", match[3]) if match else (check.name, "", "")
 
 
 def with_unit(value: float | None, unit: str) -> str:

@@ -145,7 +145,7 @@ class Execution:
             raise UnavailableError(f"faults are forbidden: {reason}; allow them again: feedstorm faults allow")
         self._say("making the population")
         stages.heal_older_runs(self.run.path.parent)
-        stages.link_latest(self.run)
+        stages.link_latest(self.run.path)
         spec = self.request.scenario.population
         self.population = make_population(spec, self.request.scenario.seed)
         self.scenario = stages.keep_trace(self.run, resolved(self.request.scenario, self.population))

@@ -20,11 +20,12 @@ GIT_TIMEOUT_S = 5
 
 def manifest(scenario: str, seed: int, target: str, defects: tuple[str, ...]) -> dict[str, Any]:
     """The facts that make a run reproducible, as plain JSON data."""
+    return {"scenario": scenario, "seed": seed, "target": target, "defects": list(defects), **circumstances()}
+
+
+def circumstances() -> dict[str, Any]:
+    """The command, when it was given, and what code on what machine obeys it."""
     return {
-        "scenario": scenario,
-        "seed": seed,
-        "target": target,
-        "defects": list(defects),
         "command": " ".join(["feedstorm", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(),

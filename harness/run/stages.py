@@ -215,14 +215,14 @@ def note_lost(run: RunDirectory, name: str) -> None:
         file.write(msgspec.json.encode(row) + b"\n")
 
 
-def link_latest(run: RunDirectory) -> None:
-    """Point `latest` beside the run at it; something else of that name is left alone."""
-    link = run.path.parent / "latest"
+def link_latest(run: Path) -> None:
+    """Point `latest` beside the directory of a run or a suite at it; something else of that name is left alone."""
+    link = run.parent / "latest"
     if link.exists() and not link.is_symlink():
         return
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
-        link.symlink_to(run.path.name)
+        link.symlink_to(run.name)
 
 
 def _without_none(value: Any) -> Any:

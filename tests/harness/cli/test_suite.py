@@ -11,6 +11,7 @@ import click
 import msgspec
 import pytest
 
+from harness.cli.output import find_run, find_runs
 from harness.cli.suite import Options, Planned, chosen_scenarios, plan_suite, run_suite
 from harness.core.errors import ExitCode, InterruptedRun, ResidueError, UnavailableError, UsageError
 from harness.core.verdict import Check, CheckKind, Outcome, Verdict
@@ -99,6 +100,30 @@ def test_people_get_a_line_a_run_and_a_table(out: Path, capsys: pytest.CaptureFi
     assert "INCONCLUSIVE 1 of 3 scenarios passed, in 0 s." in lines
 
 
+def test_the_page_shows_the_runs_and_the_options(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = Options(seed=7, scale=0.5, assignments=("load.posts=9/s",))
+    two = plan_suite(NAMES[:2], out, options)
+    with pytest.raises(click.exceptions.Exit):
+        run_suite(two, out, options.asked, run=runs(PASS, FAIL))
+    text = (out / "index.html").read_text()
+    assert [text.count(f">{name}<") for name in NAMES] == [1, 1, 0]
+    for fact in ("<dt>Seed</dt><dd>7</dd>", "<dt>Scale</dt><dd>0.5</dd>", "<dt>Set</dt><dd>load.posts=9/s</dd>"):
+        assert fact in text
+    assert "<dt>Workers</dt>" not in text
+    assert f"report: {out}/index.html" in capsys.readouterr().err
+
+
+def test_the_latest_is_the_suite_and_its_last_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(planned(out, "sse-storm"), out, PASS)
+    latest = out.parent / "latest"
+    assert latest.resolve() == out.resolve()
+    run = out / "01-sse-storm"
+    (run / "scenario.json").write_text("{}")
+    (out / "latest").symlink_to(run.name)  # as a real run does
+    assert find_run("latest", out.parent).resolve() == run.resolve()
+    assert [one.resolve() for one in find_runs("latest", out.parent)] == [run.resolve()]
+
+
 def test_junit_has_a_suite_a_scenario_and_the_evidence(out: Path) -> None:
     ended(planned(out, *NAMES), out, PASS, FAIL, UnavailableError("no memcached"))
     root = ET.fromstring((out / "junit.xml").read_bytes())
@@ -145,6 +170,7 @@ def test_what_was_done_is_told_and_written_when_it_is_interrupted(
     assert told["summary"] == "1 of 1 scenarios passed, in 0 s; 2 runs were not made: interrupted."
     assert told["verdict"] == "inconclusive"
     assert list(suites(out)) == ["sse-storm"]
+    assert "2 runs were not made: interrupted." in (out / "index.html").read_text()
 
 
 def test_a_fault_left_behind_ends_it(out: Path) -> None:

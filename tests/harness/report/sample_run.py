@@ -25,6 +25,7 @@ PHASES = (("warmup", -5, 0, "warmup"), ("baseline", 0, 20, "baseline"), ("cache-
 PHASES += (("recovered", 40, 60, "recovered"),)
 LADDER = (0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 100)
 Random = np.random.Generator
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 
 
 def make_run(folder: Path, verdict: str = "fail", evil: str = "") -> RunDirectory:

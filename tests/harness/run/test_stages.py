@@ -49,13 +49,13 @@ def test_a_link_to_a_suite_is_not_followed(tmp_path):
 
 def test_latest_points_at_the_newest_run(tmp_path):
     for name in ("a", "b"):
-        link_latest(RunDirectory(make_run(tmp_path / name)))
+        link_latest(make_run(tmp_path / name))
     assert (tmp_path / "latest").resolve() == (tmp_path / "b").resolve()
 
 
 def test_a_file_called_latest_is_nobodys_link(tmp_path):
     (tmp_path / "latest").write_text("mine")
-    link_latest(RunDirectory(make_run(tmp_path / "a")))
+    link_latest(make_run(tmp_path / "a"))
     assert (tmp_path / "latest").read_text() == "mine"
 
 
