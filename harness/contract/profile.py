@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from harness.contract.flag_kind import FlagKind
 from harness.contract.profile_file import parse_endpoints, parse_profile
 from harness.core.errors import UsageError, nearest
 
@@ -126,6 +127,8 @@ class Start(msgspec.Struct, kw_only=True, frozen=True):
     """links that get a proxy, and so a handle, only when asked for: the command accepts each as --proxy NAME"""
     defects: list[str] = []
     """planted defects it knows"""
+    flags: dict[str, FlagKind] = {}
+    """flags it knows, with what each may be set to; empty: only the target knows"""
 
 
 class Profile(msgspec.Struct, kw_only=True, frozen=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.contract.flag_kind import FlagKind, flag_kind
 from harness.core.errors import nearest
 from harness.core.values import Parser, flag, one_of, positive_duration, text
 
@@ -93,6 +94,18 @@ def _presets(value: Any) -> dict[str, list[str]]:
     return presets
 
 
+def _flags(value: Any) -> dict[str, FlagKind]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a table of what each flag may be, got {value!r}")
+    kinds: dict[str, FlagKind] = {}
+    for name, kind in value.items():
+        try:
+            kinds[str(name)] = flag_kind(kind)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return kinds
+
+
 def _identities(value: Any) -> tuple[int, int | None]:
     match = _RANGE.match(value) if isinstance(value, str) else None
     if match is None:
@@ -127,6 +140,7 @@ _START: Keys = {
     "between_regions": ("between_regions", _list_of(text)),
     "proxies": ("proxies", _list_of(text)),
     "defects": ("defects", _list_of(text)),
+    "flags": ("flags", _flags),
 }
 _CAPABILITIES: Keys = {
     "stream": ("stream", one_of("sse", "none")),

@@ -13,6 +13,7 @@ from chaos.handles import matching, unmatched
 from chaos.kind import parse_parameters
 from chaos.random_plan import fit_problems, plan_problems
 from chaos.timeline import fault_paths
+from harness.contract.flag_kind import flag_problem
 from harness.contract.profile import Profile, load_profile, require_loopback, with_preset, with_proxies
 from harness.core.errors import UsageError, nearest
 from harness.core.population import EDGES
@@ -171,24 +172,29 @@ def _option_problems(profile: Profile, defects: Sequence[str], flags: Sequence[s
         problems = [f"--defect: target {profile.name} has no planted defects"]
     if flags and "flag" not in accepted:
         problems.append(f"--flag: target {profile.name} takes no flags at start")
-    problems += [f"--flag {f}: must look like NAME=VALUE" for f in flags if "=" not in f]
-    return problems
+    kinds = profile.start.flags if profile.start else {}
+    return problems + [f"--flag {flag}: {problem}" for flag in flags if (problem := flag_problem(flag, kinds))]
 
 
 def _catalogue_problems(scenario: Scenario, profile: Profile) -> list[str]:
     """Flags that this target does not take, and what is said to make the scenario fail but does not exist.
 
-    Defects are those of the target that the scenario is written for; another may have others, or none.
+    Defects are those of the target that the scenario is written for; another may have others, or none. So are flags.
     """
     takes_flags = profile.start is not None and "flag" in profile.start.options
     problems = [] if takes_flags or not scenario.flags else [f"flags: target {profile.name} takes no flags at start"]
-    known = profile.start.defects if profile.start and profile.name == scenario.target else []
+    kinds = profile.start.flags if profile.start else {}
+    problems += [f"flags: {flag}: {problem}" for flag in scenario.flags if (problem := flag_problem(flag, kinds))]
+    own = profile.start if profile.name == scenario.target else None
+    known, kinds = (own.defects, own.flags) if own else ([], {})
     asked_of_target = [key.partition("{")[0].strip() for key in scenario.expect if key.startswith("target:")]
     checks = [*CHECKERS, RECOVERY, *METRICS, *asked_of_target]
     for i, failing in enumerate(scenario.catalogue.fails_with if scenario.catalogue else ()):
         path = f"catalogue.fails_with[{i}]"
         if failing.defect and known and failing.defect not in known:
             problems.append(f"{path}.defect: unknown defect {failing.defect!r}{nearest(failing.defect, known)}")
+        if failing.flag and (problem := flag_problem(failing.flag, kinds)):
+            problems.append(f"{path}.flag: {failing.flag}: {problem}")
         if failing.check not in checks:
             problems.append(f"{path}.check: unknown check {failing.check!r}{nearest(failing.check, checks)}")
     return problems

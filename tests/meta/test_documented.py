@@ -14,7 +14,7 @@ from harness.core.load_rates import LOAD
 from harness.core.op import OP_METRICS
 from harness.judge.invariants import CHECKERS
 from harness.run.scenario_file import load_scenario, scenario_paths
-from reference_server.flags import FLAGS, PRESETS
+from reference_server.flags import FLAGS, PRESETS, FlagInvalid, parse_flag
 from reference_server.settings import DEFECTS
 from reference_server.supervisor.command_line import DEFAULT_REGIONS, PRESET_REGIONS
 
@@ -31,6 +31,26 @@ def test_the_planted_defects_of_the_readme_exist_and_the_profile_knows_all():
     profile = load_profile("reference")
     assert profile.start is not None
     assert list(profile.start.defects) == list(DEFECTS)
+
+
+def test_the_profile_knows_every_flag_and_what_it_may_be():
+    profile = load_profile("reference")
+    assert profile.start is not None
+    assert list(profile.start.flags) == list(FLAGS)
+    for name, kind in profile.start.flags.items():
+        ends = [number for end in (kind.least, kind.most) if end is not None for number in (end - 1, end - 0.001, end)]
+        words = [*kind.words, "on", "TRUE", "push", "Push", "", "1e3", "-1", "12", "12.5", *(f"{n:.10g}" for n in ends)]
+        words += [f"{end + 1:.10g}" for end in (kind.least, kind.most) if end is not None]
+        assert {word: kind.takes(word) for word in words} == {word: taken(f"{name}={word}") for word in words}, name
+
+
+def taken(setting):
+    """Whether the stack takes this flag."""
+    try:
+        parse_flag(setting)
+    except FlagInvalid:
+        return False
+    return True
 
 
 def test_the_catchers_named_in_the_readme_are_checkers():

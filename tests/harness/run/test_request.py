@@ -62,6 +62,20 @@ def test_presets_that_nobody_knows_are_told_beside_every_other_problem(tmp_path)
     ]
 
 
+def test_flags_that_the_target_cannot_take_are_told_before_it_starts(tmp_path):
+    path = tmp_path / "mine.toml"
+    text = scenario_paths()["follower-cache"].read_text()
+    text = text.replace('"follower_cache_ttl_s=3"', '"follower_cache_ttl_s=0", "two_teir=on"')
+    path.write_text(text.replace('"read_filters=off"', '"read_filters=of"'))
+    assert problems_of(str(path), tmp_path, flags=("cache_mb=lots", "wall=off")) == [
+        "--flag cache_mb=lots: must be a whole number from 8 to 65,536, got 'lots'",
+        "--flag wall=off: unknown flag 'wall' (did you mean 'wal'?)",
+        "flags: follower_cache_ttl_s=0: must be a whole number from 1 to 86,400, got '0'",
+        "flags: two_teir=on: unknown flag 'two_teir' (did you mean 'two_tier'?)",
+        "catalogue.fails_with[1].flag: read_filters=of: must be on or off, got 'of' (did you mean 'off'?)",
+    ]
+
+
 def test_a_target_that_is_not_started_has_no_presets(tmp_path):
     path = tmp_path / "far.toml"
     path.write_text('name = "far"\n[regions.eu]\napi = "http://127.0.0.1:1"\n')
