@@ -21,9 +21,10 @@ from harness.core.verdict import Verdict
 from harness.record.run_directory import RunDirectory
 from harness.report.github import remarks_of
 from harness.report.terminal import print_verdict
+from harness.run.foreseen import undecidable
 from harness.run.judging import unchanged_in
 from harness.run.replay import replayed
-from harness.run.request import read_request
+from harness.run.request import RunRequest, read_request, regions_of
 
 WITHOUT = {"toxiproxy": "there was no WAN delay between its regions (see `feedstorm doctor`)"}
 
@@ -94,10 +95,17 @@ def run(
     )
     request = machines.applied_to(request, repeat)
     older = tuple(judged_runs(baseline)) if baseline is not None else ()
+    warn_of_few_samples(request)
     if repeat > 1:
         run_repeatedly(request, repeat, older, as_json, every=every)
     verdict = run_once(replace(request, baseline=older))
     conclude(RunDirectory(directory), verdict, as_json, every=every)
+
+
+def warn_of_few_samples(request: RunRequest) -> None:
+    """Tell of thresholds that need more samples than the schedule brings, before any time is spent on the run."""
+    for sentence in undecidable(request.scenario, request.phases, len(regions_of(request.profile))):
+        messages().print(f"warning: {request.scenario.name}: {sentence}", soft_wrap=True, markup=False)
 
 
 def conclude(run_files: RunDirectory, verdict: Verdict, as_json: bool, *, every: bool = False) -> NoReturn:

@@ -16,7 +16,7 @@ from harness.cli.ci import tell_ci
 from harness.cli.exit_codes import EXIT_OF
 from harness.cli.output import NewDirectory, json_option, messages, print_json, typed
 from harness.cli.repeat import run_once
-from harness.cli.run import run_directory
+from harness.cli.run import run_directory, warn_of_few_samples
 from harness.cli.tags import tagged
 from harness.core.catalogue import Failing
 from harness.core.errors import ExitCode, InterruptedRun, UsageError, first_line, foremost
@@ -131,6 +131,9 @@ def suite(
     chosen = list(dict.fromkeys(chosen_scenarios(names, tags)))
     options = Options(target, assignments, seed, scale, preset, allow_hosts, workers)
     planned = plan_suite(chosen, directory, options, prove=prove)
+    for one in planned:
+        if one.failing is None:
+            warn_of_few_samples(one.request)
     run_suite(planned, directory, options.asked, fail_fast=fail_fast, as_json=as_json)
 
 

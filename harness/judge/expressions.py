@@ -12,6 +12,7 @@ Aggregations: p(N), med, avg, min, max (times of successful ops), count, rate (o
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from harness.core.errors import UsageError, nearest
 from harness.core.op import OP_METRICS
 from harness.core.units import parse_duration_s, parse_rate_per_s
 from harness.judge.invariants import CHECKERS
+from harness.judge.power import needed_for
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -70,6 +72,15 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     def holds(self, value: float) -> bool:
         """Whether `value`, in the unit of `bound`, meets the threshold."""
         return OPERATORS[self.comparison](value, self.bound)
+
+    @property
+    def needed_samples(self) -> int:
+        """How many it takes to be meaningful: for a percentile one beyond it, for a share the rule of three."""
+        if self.aggregation == "failures" and self.unit == "%" and self.comparison in ("<", "<="):
+            return max(1, needed_for(self.bound))
+        if self.aggregation == "p" and 0.5 < self.quantile < 1:
+            return math.ceil(round(1 / (1 - self.quantile), 6))
+        return 1
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

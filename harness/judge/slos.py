@@ -23,7 +23,7 @@ from harness.judge.delays import Delay
 from harness.judge.expressions import PHASE_KINDS, Selection, Slo, Threshold
 from harness.judge.invariants.witness import unproven_phases
 from harness.judge.noise import excused, explained_ns
-from harness.judge.power import bound_reached, needed_for
+from harness.judge.power import bound_reached
 from harness.judge.trial import Trial, doubted
 
 EVIDENCE = 5
@@ -143,7 +143,7 @@ def _judge_samples(trial: Trial, slo: Slo, phase: Phase, threshold: Threshold, c
     if threshold.aggregation == "failures" and count:
         check.reason = failure_reason(count, failed)
         if check.verdict is Outcome.INCONCLUSIVE:
-            check.reason += f"; {threshold.text} needs {needed_samples(threshold):,} samples"
+            check.reason += f"; {threshold.text} needs {threshold.needed_samples:,} samples"
     return check
 
 
@@ -196,15 +196,6 @@ def _value(threshold: Threshold, good: int, failed: int, measured: float | None,
             return None if measured is None else float(measured)
 
 
-def needed_samples(threshold: Threshold) -> int:
-    """How many samples it takes to be meaningful: for a percentile one beyond it, for a share the rule of three."""
-    if threshold.aggregation == "failures" and threshold.unit == "%" and threshold.comparison in ("<", "<="):
-        return max(1, needed_for(threshold.bound))
-    if threshold.aggregation == "p" and 0.5 < threshold.quantile < 1:
-        return math.ceil(round(1 / (1 - threshold.quantile), 6))
-    return 1
-
-
 def _decide(check: Check, threshold: Threshold, value: float | None) -> None:
     """Set verdict, value and reason of a check from the measured value."""
     if value is None or math.isnan(value):
@@ -215,8 +206,8 @@ def _decide(check: Check, threshold: Threshold, value: float | None) -> None:
         check.verdict = Outcome.FAIL
         if threshold.unit == "ns":
             check.reason = f"measured {_time(value)} over {check.observations:,} samples"
-    elif check.observations < needed_samples(threshold):
-        check.reason = f"only {check.observations:,} samples; {threshold.text} needs {needed_samples(threshold):,}"
+    elif check.observations < threshold.needed_samples:
+        check.reason = f"only {check.observations:,} samples; {threshold.text} needs {threshold.needed_samples:,}"
     elif check.observations or threshold.aggregation in ("count", "rate"):
         check.verdict = Outcome.PASS
     else:

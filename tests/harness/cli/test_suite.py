@@ -11,6 +11,7 @@ import click
 import msgspec
 import pytest
 
+from harness.cli import feedstorm
 from harness.cli.output import find_run, find_runs
 from harness.cli.suite import Options, Planned, chosen_scenarios, plan_suite, run_suite
 from harness.core.errors import ExitCode, InterruptedRun, ResidueError, UnavailableError, UsageError
@@ -248,6 +249,28 @@ def test_a_problem_of_all_scenarios_is_told_once(out: Path) -> None:
     names = ["sse-storm", "region-lag", "cache-kill", "visibility", "cache-flush"]
     with pytest.raises(UsageError, match=r"^sse-storm, region-lag, cache-kill and 2 more: load\.raeds: unknown key"):
         plan_suite(names, out, Options(assignments=("load.raeds=1/s",)))
+
+
+@pytest.mark.parametrize("command", ["run", "suite"])
+@pytest.mark.parametrize(("scale", "told"), [("0.3", 1), ("1", 0)])
+def test_a_threshold_that_lacks_samples_is_told_before_the_run(
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    scale: str,
+    told: int,
+) -> None:
+    def begins(*_: object, **__: object) -> None:
+        raise UnavailableError("the run begins")
+
+    monkeypatch.setattr("harness.cli.run.run_once", begins)
+    monkeypatch.setattr("harness.cli.suite.run_suite", begins)
+    with pytest.raises(UnavailableError, match="the run begins"):
+        feedstorm.main([command, "cache-kill", "--scale", scale, "--out", str(out)], standalone_mode=False)
+    words = "warning: cache-kill: post_accept p(99) <= 500ms needs 100 samples, about 90 are due in baseline: "
+    said = capsys.readouterr().err
+    assert (said.count(words), said.count("warning")) == (told, told)
 
 
 def test_nothing_can_be_proven_of_a_scenario_that_does_not_say_what_makes_it_fail(out: Path, tmp_path: Path) -> None:
