@@ -30,7 +30,7 @@ class Http2Connection(StreamConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport, self.made = cast(asyncio.Transport, transport), True
         request = self.owner.connected(self)
         if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
             self.close("protocol: the edge speaks no HTTP/2")

@@ -44,6 +44,7 @@ class StreamConnection(asyncio.Protocol):
         "due_ns",
         "heard_ns",
         "listener",
+        "made",
         "opened",
         "owner",
         "parser",
@@ -61,6 +62,8 @@ class StreamConnection(asyncio.Protocol):
         self.heard_ns = sent_ns
         """when the last bytes came"""
         self.transport: asyncio.Transport | None = None
+        self.made = False
+        """its owner was told of it, and is told of its end"""
         self.parser: SseParser | None = None
         """there as soon as the response is known to be a stream"""
         self.opened = False
@@ -72,7 +75,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport, self.made = cast(asyncio.Transport, transport), True
         self.transport.write(self.owner.connected(self).http1())
 
     def data_received(self, data: bytes) -> None:

@@ -258,6 +258,9 @@ class StreamFleet:
             sock.close()
             raise
         except OSError as error:  # TimeoutError is one
+            if connection.made:  # just before its time was over: `closed` does the rest
+                connection.close(refusal(error))
+                return
             sock.close()
             self._failed(connection.listener, connection.due_ns, connection.sent_ns, refusal(error), 0)
 

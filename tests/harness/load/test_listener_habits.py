@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 from stream_stub import FleetUnderTest, StreamServer, make_plan, plain_response, running, until
 
 from harness.core.clock import NS_PER_S, now_ns
@@ -18,10 +21,13 @@ from harness.core.errors import UsageError
 from harness.core.listening import Habit, Listening
 from harness.core.op import OpKind, OpOutcome
 from harness.core.seeds import rng
+from harness.load import stream_fleet
 from harness.load.habit_timeline import HabitTimeline
 from harness.load.plan import PlanPhase, PlanRegion
+from harness.load.stream_connection import StreamConnection
 from harness.load.stream_endpoint import edge_endpoints
 from harness.load.stream_fleet import DISCONNECTED, VANISHED
+from harness.load.stream_response import StreamRequest
 from reference_server.supervisor.certificates import write_certificates
 from reference_server.supervisor.programs import find_haproxy
 
@@ -286,6 +292,44 @@ async def test_listeners_over_http2_see_the_same_and_resume(server: StreamServer
             opens = run.ops(OpKind.STREAM_OPEN)
             assert {op.user: op.variant for op in opens} == {0: "http2", 1: "http2", 2: "", 3: ""}
             assert [op.error for op in opens if op.outcome is OpOutcome.FAIL] == ["status 503"]
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_made_as_its_time_ends_is_one_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop looks at its timers before it goes on with who waited for the handshake."""
+    monkeypatch.setattr(stream_fleet, "OPEN_TIMEOUT_NS", NS_PER_S // 2)
+    write_certificates(tmp_path, tmp_path / "ca.pem", ["here"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "here.pem")
+    context.set_alpn_protocols(["h2"])
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    async def failures() -> list[int]:
+        edge = await asyncio.start_server(silent, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{edge.sockets[0].getsockname()[1]}"
+        plan = make_plan(tmp_path, url, 1, habits={0: Habit.HTTP2}, ca_file=str(tmp_path / "ca.pem"), listening=QUICK)
+        regions = {"here": PlanRegion(api="http://127.0.0.1", stream="http://127.0.0.1", edge=url)}
+        async with running(msgspec.structs.replace(plan, regions=regions)) as run:
+            connected, made = run.fleet.connected, list[StreamConnection]()
+
+            def slow(connection: StreamConnection) -> StreamRequest:
+                if not made:
+                    time.sleep(0.6)  # the loop is busy, until the time has passed
+                made.append(connection)
+                return connected(connection)
+
+            monkeypatch.setattr(run.fleet, "connected", slow)
+            await until(lambda: len(made) > 1 and made[0].transport is None, "the first attempt is over, and another")
+            edge.close()
+            return [op.sent_ns for op in run.ops(OpKind.STREAM_OPEN)]
+
+    attempts = uvloop.run(failures())
+    assert len(attempts) == len(set(attempts)) >= 1
 
 
 async def test_an_edge_nobody_vouches_for_is_refused(server: StreamServer, tmp_path: Path) -> None:
