@@ -147,15 +147,15 @@ async def _watch(pid: int, shares: list[float]) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, and wait; kill it when it does not."""
+    """Ask it to end, and wait; what is left then, of it or of what it started in its session, is killed."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ENDING_S):
             await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def _read_result(source: Source, figures: list[Figure], place: Path, output: Path, found: Measured) -> None:

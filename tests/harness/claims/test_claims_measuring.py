@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -150,13 +152,50 @@ except KeyboardInterrupt:
     pathlib.Path({str(tmp_path / "undone")!r}).touch()
 """
     task = asyncio.ensure_future(executed(tmp_path, code))
-    async with asyncio.timeout(30):
-        while not (tmp_path / "begun").exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(0.01)
+    await until((tmp_path / "begun").exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (tmp_path / "undone").exists()
+
+
+@pytest.mark.parametrize("ignores", [True, False], ids=["it does not end", "it ends and leaves a child"])
+async def test_what_a_program_started_ends_with_it(tmp_path, monkeypatch, ignores):
+    monkeypatch.setattr(measuring, "ENDING_S", 0.2 if ignores else 30.0)
+    held, begun = tmp_path / "held", tmp_path / "begun"
+    os.mkfifo(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    code = f"""
+import pathlib, signal, subprocess, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # and so does what it starts
+subprocess.Popen(["sleep", "60"], stdout=open({str(held)!r}, "wb"))
+signal.signal(signal.SIGINT, signal.SIG_IGN if {ignores} else signal.SIG_DFL)
+pathlib.Path({str(begun)!r}).touch()
+time.sleep(60)
+"""
+    task = asyncio.ensure_future(executed(tmp_path, code))
+    try:
+        await until(begun.exists)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: is_closed(reader))
+    finally:
+        os.close(reader)
+
+
+def is_closed(pipe: int) -> bool:
+    """Whether nobody can write to it any more."""
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what another process does
+            await asyncio.sleep(0.01)
 
 
 async def test_a_benchmark_that_is_not_there_is_said_to_be(tmp_path):
