@@ -37,7 +37,12 @@ Handles = Mapping[str, Mapping[str, Any]]
 
 
 def _there_if_named(ctx: click.Context, param: click.Parameter, runs: Path) -> Path:
-    """A folder that was named is there: in a wrong one no fault is active, and to stop them there stops nothing."""
+    """A folder that was named is there: in a wrong one no fault is active, and to stop them there stops nothing.
+
+    `inject` makes it.
+    """
+    if ctx.info_name == "inject":
+        return runs
     if ctx.get_parameter_source("runs") is ParameterSource.COMMANDLINE and not runs.is_dir():
         raise click.BadParameter(f"there is no folder {str(runs)!r}", ctx, param)
     return runs

@@ -56,6 +56,12 @@ class Events:
                 assert await self.block(), f"the stream ended after {len(self.posts)} posts"
         return self.posts
 
+    async def until_post(self, post_id: str) -> None:
+        """Read on until this post is announced, whatever is before."""
+        async with asyncio.timeout(LIMIT_S):
+            while post_id not in self.posts:
+                assert await self.block(), f"the stream ended after {len(self.posts)} posts"
+
     async def until_end(self) -> None:
         """Read on to the end, which must come in order."""
         async with asyncio.timeout(LIMIT_S):
