@@ -47,9 +47,8 @@ def probe(run):
 
 
 def rows_of(run):
-    *lines, _ = (
-        run.noise.read_bytes().split(b"\n") if run.noise.exists() else [b""]
-    )  # the last one may not be whole yet
+    written = run.noise.read_bytes() if run.noise.exists() else b""
+    *lines, _ = written.split(b"\n")  # behind the last line end is a line that is not whole yet
     return [msgspec.json.decode(line, type=NoiseRow) for line in lines]
 
 
