@@ -200,7 +200,7 @@ async def slow_readers(fep: Fep, sink: Sink, undo: AsyncExitStack) -> dict[str, 
         beside = await paced(fep, sink, slow)
         until_s = time.monotonic() + CUT_WITHIN_S
         while fep.metric("feed_stream_slow_drops_total") - drops < SLOW and time.monotonic() < until_s:
-            await fep.owner.publish(numbers(slow), 5)
+            await fep.owner.publish(numbers(slow), 100)
             await asyncio.sleep(1 / PACED_PER_S)
         dropped += fep.metric("feed_stream_slow_drops_total") - drops
         ratios.append((beside[1] / alone[1], alone[1], beside[1]))
