@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,28 +34,26 @@ from harness.run.live import BY_HAND, Permission, live_game_day
 from harness.run.scenario_file import toml_value
 
 Handles = Mapping[str, Mapping[str, Any]]
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def _there_if_named(ctx: click.Context, param: click.Parameter, runs: Path) -> Path:
-    """A folder that was named is there: in a wrong one no fault is active, and to stop them there stops nothing.
-
-    `inject` makes it.
-    """
-    if ctx.info_name == "inject":
-        return runs
+    """A folder that was named is there: in a wrong one no fault is active, and to stop them there stops nothing."""
     if ctx.get_parameter_source("runs") is ParameterSource.COMMANDLINE and not runs.is_dir():
         raise click.BadParameter(f"there is no folder {str(runs)!r}", ctx, param)
     return runs
 
 
-runs_option = click.option(
-    "--runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=RUNS,
-    show_default=True,
-    callback=_there_if_named,
-    help="Folder of the runs.",
-)
+def _runs_option(callback: Callable[[click.Context, click.Parameter, Path], Path] | None = None) -> Decorator:
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option(
+        "--runs", type=kind, default=RUNS, show_default=True, callback=callback, help="Folder of the runs."
+    )
+
+
+runs_option = _runs_option(_there_if_named)
+made_runs_option = _runs_option()
+"""the same, for who makes it where it is not there"""
 
 
 @click.group()
@@ -121,7 +119,7 @@ class Scene(NamedTuple):
 )
 @click.option("--target", metavar="PROFILE", help="Use those of a target profile.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow an address that is not local.")
-@runs_option
+@made_runs_option
 @json_option
 def inject(
     kind: str,

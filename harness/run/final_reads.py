@@ -41,8 +41,7 @@ class Written:
     """author -> when the first post was acknowledged"""
     last_ns: dict[int, int] = field(default_factory=dict)
     """the same for the last one"""
-    joined: dict[int, int] = field(default_factory=dict)
-    """who signed up -> when"""
+    joined: set[int] = field(default_factory=set)
     settled: dict[int, int] = field(default_factory=dict)
     """who signed up -> when the follows were imported"""
 
@@ -60,7 +59,7 @@ def read_written(run: RunDirectory) -> Written:
 
 def _take(written: Written, op: Op, done_ns: int) -> None:
     if op.kind is OpKind.SIGNUP:
-        written.joined[op.user] = done_ns
+        written.joined.add(op.user)
     elif op.kind is OpKind.IMPORT:
         written.settled[op.user] = done_ns
     elif op.kind is OpKind.POST:
